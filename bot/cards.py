@@ -1,0 +1,157 @@
+"""What a job looks like in a channel: Components V2 layouts made from a `Job`. Pure.
+
+A card never changes what the person wrote elsewhere: words of people go through `neutral`.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import PurePosixPath
+
+import discord
+from discord import ui
+
+from bot.jobs import Job, JobState
+from bot.spool import SpooledFile
+from bot.texts import bar, duration, neutral, ordinal
+from comfy.graph import title
+from comfy.progress import RunProgress
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
+_GREY = discord.Colour(0x80848E)
+_BLUE = discord.Colour(0x5865F2)
+_GREEN = discord.Colour(0x3BA55D)
+_RED = discord.Colour(0xED4245)
+
+
+def waiting_card(job: Job, place: int, *, server_up: bool) -> ui.LayoutView:
+    where = f"Queued, {ordinal(place)} in line."
+    if not server_up:
+        where += " No ComfyUI server answers right now; it starts as soon as one does."
+    return _card(job, _GREY, where, cancel=True)
+
+
+def progress_card(job: Job, progress: RunProgress) -> ui.LayoutView:
+    """Discord counts the elapsed time by itself, without edits."""
+    began = f" · started {stamp(job.submitted_at)}" if job.submitted_at else ""
+    if job.state is not JobState.RUNNING:
+        return _card(job, _GREY, f"Next on {job.server}{began}", cancel=True)
+    percent = f"{bar(progress.fraction)} {progress.fraction:.0%}"
+    runs = ""
+    if progress.node_id is not None:
+        runs = f" · {neutral(title(job.request.graph, progress.node_id), 60)}"
+    return _card(job, _BLUE, f"{percent}{runs}\n-# running on {job.server}{began}", cancel=True)
+
+
+def result_card(
+    job: Job, part: int, parts: int, files: Sequence[SpooledFile], left_out: Sequence[str]
+) -> ui.LayoutView:
+    """One message of a result: pictures and videos in a gallery, other files below it."""
+    body: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(_asked(job))]
+    pictures = [each for each in files if PurePosixPath(each.name).suffix.lower() in _PICTURES]
+    if pictures:
+        gallery = ui.MediaGallery[ui.LayoutView]()
+        for each in pictures:
+            gallery.add_item(media=f"attachment://{each.name}")
+        body.append(gallery)
+    body += [ui.File(f"attachment://{each.name}") for each in files if each not in pictures]
+    if part == 0:
+        body += [
+            ui.TextDisplay(f"> {neutral(text, 500)}") for text in job.texts[:5] if text.strip()
+        ]
+    notes = [*left_out, *([job.note] if job.note else [])]
+    if notes:
+        body.append(ui.TextDisplay("\n".join(f"-# ⚠ {each}" for each in notes)))
+    facts = _facts(job)
+    if parts > 1:
+        facts = f"part {part + 1} of {parts} · {facts}"
+    body.append(ui.TextDisplay(f"-# {facts}"))
+    return layout(ui.Container(*body, accent_colour=_GREEN))
+
+
+def failure_card(job: Job) -> ui.LayoutView:
+    if job.state is JobState.CANCELLED:
+        return _card(job, _GREY, "Cancelled.")
+    return _card(job, _RED, f"**It did not work.** {job.note}")
+
+
+def status_lines(job: Job, place: int | None = None) -> str:
+    """One job in two lines, for /status."""
+    word = job.state.word
+    if place is not None and job.state is JobState.PENDING:
+        word = f"{word}, {ordinal(place)} in line"
+    if job.state is JobState.POSTED and job.seconds is not None:
+        word = f"{word} in {duration(job.seconds)}"
+    link = ""
+    if job.message_id:
+        guild = job.request.guild_id or "@me"
+        link = f" · [go to it](https://discord.com/channels/{guild}/{job.request.channel_id}/{job.message_id})"
+    note = f"\n-# {job.note}" if job.note else ""
+    asked = f"{neutral(job.request.text, 80)} · " if job.request.text else ""
+    return f"**{word}** · {stamp(job.request.created_at)}{link}\n-# {asked}{_facts(job)}{note}"
+
+
+def layout(*containers: ui.Container[ui.LayoutView]) -> ui.LayoutView:
+    """Never times out: its buttons are found by their ids."""
+    view = ui.LayoutView(timeout=None)
+    for container in containers:
+        view.add_item(container)
+    return view
+
+
+def stamp(moment: datetime) -> str:
+    return discord.utils.format_dt(moment, "R")
+
+
+def is_about(message: discord.Message, job: Job, part: int) -> bool:
+    """Whether this message of ours shows that part of that job, by the line with its facts."""
+    for text in _texts(message.components):
+        found = re.fullmatch(rf"-# (?:part (\d+) of \d+ · )?.*`{job.short_id}`", text)
+        if found:
+            return int(found[1] or 1) == part + 1
+    return False
+
+
+def _texts(components: Sequence[object]) -> list[str]:
+    found: list[str] = []
+    for each in components:
+        if isinstance(each, discord.TextDisplay):
+            found.append(each.content)
+        found += _texts(getattr(each, "children", ()))
+    return found
+
+
+def _card(job: Job, colour: discord.Colour, text: str, *, cancel: bool = False) -> ui.LayoutView:
+    container = ui.Container[ui.LayoutView](
+        ui.TextDisplay(_asked(job)),
+        ui.TextDisplay(text),
+        ui.TextDisplay(f"-# {_facts(job)}"),
+        accent_colour=colour,
+    )
+    if cancel:
+        button = ui.Button[ui.LayoutView](label="Cancel", custom_id=f"job:{job.id}:cancel")
+        container.add_item(ui.ActionRow(button))
+    return layout(container)
+
+
+def _asked(job: Job) -> str:
+    asked = f"> {neutral(job.request.text)}\n" if job.request.text else ""
+    return f"{asked}**{neutral(job.request.workflow, 100)}** for <@{job.request.user_id}>"
+
+
+def _facts(job: Job) -> str:
+    """Workflow, seed, size, duration, server, id: what people copy to do it again."""
+    shown = job.request.settings
+    facts = [neutral(job.request.workflow, 100)]
+    if "seed" in shown:
+        facts.append(f"seed {shown['seed']}")
+    if "width" in shown and "height" in shown:
+        facts.append(f"{shown['width']} x {shown['height']}")
+    if isinstance(shown.get("steps"), int):
+        facts.append(f"{shown['steps']} steps")
+    if job.seconds is not None:
+        facts.append(duration(job.seconds))
+    if job.server is not None:
+        facts.append(job.server)
+    facts.append(f"`{job.short_id}`")
+    return " · ".join(facts)

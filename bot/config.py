@@ -1,0 +1,164 @@
+"""config.yaml and the environment → frozen settings. A wrong key is named, never ignored."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+import yaml
+import yarl
+
+from bot.errors import ConfigError
+from comfy.client import Access
+
+CONFIG_FILE = "config.yaml"
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class DiscordSettings(_Strict):
+    guilds: tuple[int, ...] = ()
+
+
+class ServerSettings(_Strict):
+    """One ComfyUI server. Its credentials come from the environment: `COMFYUI_TOKEN_<NAME>`
+    (bearer) or `COMFYUI_LOGIN_<NAME>` (`user:password`)."""
+
+    name: str = pydantic.Field(pattern=r"^[\w-]{1,32}$")
+    url: str
+    ca_file: str | None = None
+
+    @pydantic.field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        try:
+            url = yarl.URL(value.strip())
+        except ValueError as error:
+            raise ValueError(f"{value!r} is not an address") from error
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError(f"{value!r} needs http:// or https:// in front, and a host")
+        return value.strip()
+
+    @property
+    def environment_suffix(self) -> str:
+        return re.sub(r"\W", "_", self.name).upper()
+
+
+class Limits(_Strict):
+    jobs_per_user: int = pydantic.Field(default=5, ge=1)
+    queue: int = pydantic.Field(default=1000, ge=1)
+    pixels: int = pydantic.Field(default=4194304, ge=4096)
+    upload_mb: int = pydantic.Field(default=25, ge=1, le=100)
+
+
+class Config(_Strict):
+    discord: DiscordSettings = DiscordSettings()
+    servers: tuple[ServerSettings, ...] = ()
+    database: str = "sqlite:///data/comfycord.db"
+    workflows: str = "workflows"
+    limits: Limits = Limits()
+
+    @pydantic.field_validator("servers")
+    @classmethod
+    def _names_differ(cls, value: tuple[ServerSettings, ...]) -> tuple[ServerSettings, ...]:
+        names = [each.name for each in value]
+        if twice := [each for each in names if names.count(each) > 1]:
+            raise ValueError(f"two servers are named {twice[0]!r}")
+        return value
+
+
+class Secrets(_Strict):
+    """From the environment only; `repr` shows none of it."""
+
+    discord_token: str | None = pydantic.Field(default=None, repr=False)
+    access: Mapping[str, Access] = pydantic.Field(default_factory=dict, repr=False)
+    discord_api: str | None = None
+
+    @classmethod
+    def from_environment(cls, config: Config, environment: Mapping[str, str]) -> Self:
+        return cls(
+            discord_token=environment.get("DISCORD_TOKEN") or None,
+            access={each.name: _access(each, environment) for each in config.servers},
+            discord_api=environment.get("COMFYCORD_DISCORD_API") or None,
+        )
+
+
+def _access(server: ServerSettings, environment: Mapping[str, str]) -> Access:
+    token = environment.get(f"COMFYUI_TOKEN_{server.environment_suffix}")
+    login = environment.get(f"COMFYUI_LOGIN_{server.environment_suffix}")
+    user, _, password = (login or "").partition(":")
+    return Access(token or None, (user, password) if login else None, server.ca_file)
+
+
+def load(
+    path: Path = Path(CONFIG_FILE), environment: Mapping[str, str] = os.environ
+) -> tuple[Config, Secrets]:
+    """Read once, at the start. `ConfigError` names the key, what was found and what is allowed.
+
+    `COMFYUI_BASE_URL` alone stands for one server named `local`, without any file.
+    """
+    data = _read(path) if path.exists() else {}
+    if base_url := environment.get("COMFYUI_BASE_URL"):
+        data["servers"] = [{"name": "local", "url": base_url}]
+    if database := environment.get("DATABASE_URL"):
+        data["database"] = database
+    config = parse(data, str(path))
+    if not base_url:
+        for number, server in enumerate(config.servers):
+            if yarl.URL(server.url).user is not None:
+                raise ConfigError(
+                    f"{path}: servers[{number}].url holds a login. Move it to the environment "
+                    f"variable COMFYUI_LOGIN_{server.environment_suffix} as user:password."
+                )
+    return config, Secrets.from_environment(config, environment)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text("utf-8-sig"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: this is not YAML. Check the indentation.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys such as `servers:`, found {data!r}.")
+    return data
+
+
+def parse(data: Mapping[str, Any], where: str = CONFIG_FILE) -> Config:
+    try:
+        return Config.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{where}: {_worded(error, data)}") from error
+
+
+def _worded(error: pydantic.ValidationError, data: Any) -> str:
+    first = error.errors()[0]
+    key, model = "", None
+    for part in first["loc"]:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+    if first["type"] == "extra_forbidden":
+        model = _model_at(first["loc"][:-1])
+        return f"unknown key `{key}`. Allowed here: {', '.join(model.model_fields)}."
+    if first["type"] == "missing":
+        return f"`{key}` is missing."
+    message = first["msg"].removeprefix("Value error, ")
+    found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
+    return f"`{key}`: {message}{found}."
+
+
+def _model_at(location: tuple[int | str, ...]) -> type[pydantic.BaseModel]:
+    models: dict[str, type[pydantic.BaseModel]] = {
+        "discord": DiscordSettings,
+        "servers": ServerSettings,
+        "limits": Limits,
+    }
+    return models.get(str(location[0]), Config) if location else Config

@@ -1,0 +1,242 @@
+"""Results, failures and progress into channels. Every limit of Discord's lives here.
+
+A result is an edit of the placeholder, with the list of attachments spelled out: doing it twice
+leaves the same message. Only where there is no placeholder to edit a new message is posted,
+with a nonce made from the job, after a look whether an earlier try arrived.
+"""
+
+import asyncio
+import base64
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import aiohttp
+import discord
+from discord import ui
+
+from bot.cards import failure_card, is_about, progress_card, result_card
+from bot.jobs import Job, JobState
+from bot.runner import DeliveryDelayed, Undeliverable
+from bot.spool import SpooledFile
+from bot.texts import neutral, size
+from comfy.progress import RunProgress
+
+log = logging.getLogger(__name__)
+
+FILES_PER_MESSAGE = 10  # https://docs.discord.com/developers/resources/message
+REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields included
+FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
+PROGRESS_EVERY = 1.5  # seconds between two edits of one message
+_LOOKBACK = 50  # messages that are searched for an earlier try
+
+# What the bot needs in a channel before it spends GPU time on it.
+NEEDED = {
+    "view_channel": "View Channel",
+    "send_messages": "Send Messages",
+    "attach_files": "Attach Files",
+    "read_message_history": "Read Message History",
+}
+_MISSING_ACCESS = 50001
+_MISSING_PERMISSIONS = 50013
+_UNKNOWN_CHANNEL = 10003
+_UNKNOWN_MESSAGE = 10008
+_TOO_LARGE = 40005
+
+
+def missing_permissions(permissions: discord.Permissions, *, thread: bool = False) -> list[str]:
+    """The names, as Discord's settings show them, of what the bot lacks to answer somewhere."""
+    needed = dict(NEEDED)
+    if thread:
+        del needed["send_messages"]
+        needed["send_messages_in_threads"] = "Send Messages in Threads"
+    return [words for name, words in needed.items() if not getattr(permissions, name)]
+
+
+@dataclass(slots=True)
+class _Live:
+    """Progress of one placeholder: the newest state, what shows it, the edit under way."""
+
+    job: Job
+    progress: RunProgress
+    task: asyncio.Task[None] | None = None
+    edit: asyncio.Task[None] | None = None
+    edited_at: float = float("-inf")
+
+
+class Delivery:
+    """The `Publisher` of the runner, on Discord. *client* is the connected bot."""
+
+    files_per_message = FILES_PER_MESSAGE
+
+    def __init__(self, client: discord.Client, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._clock = clock
+        self._live: dict[str, _Live] = {}
+
+    # Progress
+
+    def show_progress(self, job: Job, progress: RunProgress) -> None:
+        """At most one edit per 1.5 s; what came in between is skipped."""
+        live = self._live.setdefault(job.id, _Live(job, progress))
+        live.job, live.progress = job, progress
+        if live.task is None or live.task.done():
+            live.task = asyncio.create_task(self._keep_showing(live))
+
+    def progress_of(self, job_id: str) -> RunProgress | None:
+        """What is known of a job that runs now."""
+        live = self._live.get(job_id)
+        return live.progress if live else None
+
+    async def _keep_showing(self, live: _Live) -> None:
+        shown: tuple[JobState, RunProgress] | None = None
+        while (live.job.state, live.progress) != shown:
+            await asyncio.sleep(live.edited_at + PROGRESS_EVERY - self._clock())
+            shown = (live.job.state, live.progress)
+            live.edited_at = self._clock()
+            card = progress_card(live.job, live.progress)
+            live.edit = asyncio.create_task(self._edit(live.job, card))
+            try:
+                await asyncio.shield(live.edit)
+            except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                log.info("progress of job %s was not shown: %s", live.job.short_id, error)
+
+    async def _stop_progress(self, job: Job) -> None:
+        """After this no edit is under way or to come: the final one is the last."""
+        live = self._live.pop(job.id, None)
+        if live and live.task:
+            live.task.cancel()
+            under_way = [live.task, live.edit] if live.edit else [live.task]
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    # Ends
+
+    async def post_result(self, job: Job, part: int, files: Sequence[SpooledFile]) -> None:
+        await self._stop_progress(job)
+        fitting, left_out = _fitting(job, files, self._limit_of(job))
+        parts = max(1, -(-len(job.outputs) // FILES_PER_MESSAGE))
+        with _translating():
+            try:
+                layout = result_card(job, part, parts, fitting, left_out)
+                await self._publish(job, part, layout, fitting)
+            except discord.HTTPException as error:
+                if error.code != _TOO_LARGE and error.status != 413:
+                    raise
+                notes = [_too_large(each) for each in files]
+                await self._publish(job, part, result_card(job, part, parts, [], notes))
+
+    async def post_failure(self, job: Job) -> None:
+        await self._stop_progress(job)
+        with _translating():
+            await self._publish(job, 0, failure_card(job))
+
+    async def find_placeholder(self, job: Job) -> int | None:
+        """The placeholder of a request whose acknowledgement a crash may have hidden."""
+        try:
+            found = await self._find(job, 0)
+        except discord.HTTPException as error:
+            log.warning("job %s: its placeholder cannot be looked for: %s", job.short_id, error)
+            return None
+        return found.id if found else None
+
+    async def _publish(
+        self, job: Job, part: int, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
+    ) -> None:
+        """Edit the placeholder; for a later part, or if it is gone, one new message."""
+        if part == 0:
+            try:
+                await self._edit(job, layout, files)
+            except discord.NotFound as error:
+                if error.code != _UNKNOWN_MESSAGE:
+                    raise
+            else:
+                return
+        if await self._find(job, part) is not None:
+            return
+        await self._channel(job).send(
+            view=layout,
+            files=_attachments(files),
+            nonce=_nonce(job, part),
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+
+    async def _edit(
+        self, job: Job, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
+    ) -> None:
+        """Through the channel, not the interaction: its token dies after 15 minutes."""
+        assert job.message_id is not None
+        message = self._channel(job).get_partial_message(job.message_id)
+        await message.edit(
+            view=layout,
+            attachments=_attachments(files),
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+
+    async def _find(self, job: Job, part: int) -> discord.Message | None:
+        since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
+        async for message in self._channel(job).history(limit=_LOOKBACK, after=since):
+            is_ours = self._client.user is not None and message.author.id == self._client.user.id
+            if is_ours and is_about(message, job, part):
+                return message
+        return None
+
+    def _channel(self, job: Job) -> discord.PartialMessageable:
+        return self._client.get_partial_messageable(
+            job.request.channel_id, guild_id=job.request.guild_id
+        )
+
+    def _limit_of(self, job: Job) -> int:
+        guild = self._client.get_guild(job.request.guild_id or 0)
+        return guild.filesize_limit if guild else FILE_BYTES
+
+
+def _fitting(
+    job: Job, files: Sequence[SpooledFile], limit: int
+) -> tuple[list[SpooledFile], list[str]]:
+    """What one request can carry, under plain names, and a note for each of the rest.
+
+    Discord rewrites other letters in file names, and then `attachment://` finds nothing.
+    """
+    fitting: list[SpooledFile] = []
+    left_out: list[str] = []
+    room = REQUEST_BYTES
+    for number, file in enumerate(files, 1):
+        if file.size > min(limit, room):
+            left_out.append(_too_large(file))
+            continue
+        room -= file.size
+        suffix = PurePosixPath(file.name).suffix.lower()
+        fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
+    return fitting, left_out
+
+
+def _too_large(file: SpooledFile) -> str:
+    return f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here."
+
+
+def _attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
+    return [discord.File(each.path, filename=each.name) for each in files]
+
+
+def _nonce(job: Job, part: int) -> str:
+    """At most 25 characters, and different for every message of every job."""
+    digest = base64.b32encode(uuid.UUID(job.id).bytes[:12]).decode().rstrip("=")
+    return f"{digest}-{part}{job.state.value[0]}"
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    """Discord's answers → what the runner can do about them."""
+    try:
+        yield
+    except discord.HTTPException as error:
+        if error.code in (_MISSING_ACCESS, _MISSING_PERMISSIONS, _UNKNOWN_CHANNEL):
+            raise Undeliverable(f"Discord does not let the bot post: {error.text}") from error
+        if error.status == 400:
+            raise Undeliverable(f"Discord refused the message: {error.text}") from error
+        raise DeliveryDelayed(f"Discord answered {error.status}: {error.text}") from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise DeliveryDelayed(str(error) or type(error).__name__) from error

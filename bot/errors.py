@@ -1,0 +1,67 @@
+"""Errors of the application, and the one place that words an error for a person.
+
+AppError
+├── ConfigError        config.yaml or the environment; the message names the key and the remedy
+├── StoreError         the database cannot be opened or is somebody else's; says what to do
+├── InvalidTransition  a move that the table of states does not allow: a bug of ours
+└── UserError          a request that cannot be done; the message is for the person who made it
+"""
+
+from comfy.errors import ParameterError, PromptRefused, ServerError
+from comfy.graph import Graph, title
+
+
+class AppError(Exception):
+    pass
+
+
+class ConfigError(AppError):
+    pass
+
+
+class StoreError(AppError):
+    pass
+
+
+class InvalidTransition(AppError):
+    pass
+
+
+class UserError(AppError):
+    pass
+
+
+def explain(error: BaseException) -> str | None:
+    """A sentence for the person, or None where the fault is ours and belongs in the log."""
+    match error:
+        case UserError() | ParameterError():
+            return str(error)
+        case PromptRefused():
+            return "ComfyUI refused this workflow. An admin finds the reason in the log."
+        case ServerError():
+            return "No ComfyUI server answers right now. Try again in a minute."
+    return None
+
+
+_COMPLAINTS = {
+    "value_not_in_list": "is not available on the server",
+    "required_input_missing": "is missing",
+    "invalid_input_type": "has the wrong type",
+    "value_smaller_than_min": "is too small",
+    "value_bigger_than_max": "is too large",
+    "custom_validation_failed": "is not accepted",
+}
+
+
+def explain_refusal(error: PromptRefused, graph: Graph) -> str:
+    """Which input of which node ComfyUI did not take. Its own texts hold server paths."""
+    if error.kind in ("missing_node_type", "invalid_prompt"):
+        return "The server lacks a custom node that this workflow needs. Ask a moderator."
+    for each in error.node_errors:
+        what = _COMPLAINTS.get(each.kind)
+        if what:
+            value = graph.get(each.node_id, {}).get("inputs", {}).get(each.input)
+            shown = f" (`{value}`)" if isinstance(value, str | int | float) else ""
+            where = title(graph, each.node_id)
+            return f"`{each.input}` of *{where}*{shown} {what}. Ask a moderator to look at it."
+    return "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."

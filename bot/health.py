@@ -1,0 +1,122 @@
+"""Is everything right? What `/test_comfy` and `comfycord check` tell, and the remedies."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from comfy.client import ComfyClient
+from comfy.errors import AccessDenied, NotComfyUI, ServerError
+from comfy.graph import Graph, as_link
+from comfy.library import Workflow
+from comfy.nodes import NodeTypes
+
+# Before it LoadImage and others read any path on the server: CVE-2026-56673 and its kin.
+SAFE_VERSION = (0, 28, 0)
+
+
+class Level(StrEnum):
+    OK = "✓"
+    WARNING = "!"
+    FAILURE = "✗"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a report, in plain text."""
+
+    level: Level
+    text: str
+
+
+async def examine_server(client: ComfyClient, workflows: Mapping[str, Workflow]) -> list[Finding]:
+    """HTTP, socket, version, devices, queue, and what each workflow would miss there."""
+    try:
+        began = time.perf_counter()
+        stats = await client.system_stats()
+        http = time.perf_counter() - began
+        began = time.perf_counter()
+        async with client.connect():
+            socket = time.perf_counter() - began
+        queue, nodes = await asyncio.gather(client.queue(), client.object_info())
+    except ServerError as error:
+        return [Finding(Level.FAILURE, f"{error}. {_remedy(error, client.url)}")]
+    findings = [
+        Finding(Level.OK, f"{client.url} answers in {_ms(http)}, its socket in {_ms(socket)}"),
+        _version(stats.version),
+    ]
+    for device in stats.devices:
+        total, free = device.vram_total / 2**30, device.vram_free / 2**30
+        findings.append(Finding(Level.OK, f"{device.name}: {free:.1f} of {total:.1f} GiB free"))
+    findings.append(
+        Finding(Level.OK, f"queue: {len(queue.running)} running, {len(queue.pending)} waiting")
+    )
+    return findings + [
+        _workflow_finding(each, nodes) for each in sorted(workflows.values(), key=lambda w: w.name)
+    ]
+
+
+def library_findings(problems: Mapping[str, str], workflows: Iterable[str]) -> list[Finding]:
+    """What the workflows folder itself has to say."""
+    findings = [Finding(Level.WARNING, f"{name} {text}") for name, text in problems.items()]
+    if not list(workflows):
+        remedy = "Put an API-format export into it, or run `comfycord init` in an empty folder."
+        findings.append(Finding(Level.FAILURE, f"The workflows folder holds no workflow. {remedy}"))
+    return findings
+
+
+def missing_nodes(graph: Graph, nodes: NodeTypes) -> list[str]:
+    return sorted({node["class_type"] for node in graph.values()} - nodes.keys())
+
+
+def missing_models(graph: Graph, nodes: NodeTypes) -> list[str]:
+    """File names that a loader's list of choices does not hold."""
+    missing = set()
+    for node in graph.values():
+        node_type = nodes.get(node["class_type"])
+        for name, value in node["inputs"].items():
+            declared = node_type.inputs.get(name) if node_type else None
+            if declared is None or declared.type != "COMBO" or declared.upload or as_link(value):
+                continue
+            if name.endswith("_name") and "." in str(value) and value not in declared.choices:
+                missing.add(str(value))
+    return sorted(missing)
+
+
+def runs_on(graph: Graph, nodes: NodeTypes) -> bool:
+    return bool(nodes) and not missing_nodes(graph, nodes) and not missing_models(graph, nodes)
+
+
+def _workflow_finding(workflow: Workflow, nodes: NodeTypes) -> Finding:
+    if lacking := missing_nodes(workflow.graph, nodes):
+        what = f"lacks the nodes {', '.join(lacking)}. Install them with ComfyUI-Manager."
+        return Finding(Level.WARNING, f"{workflow.name}: {what}")
+    if lacking := missing_models(workflow.graph, nodes):
+        what = f"lacks the models {', '.join(lacking)}. Download them into ComfyUI's models folder."
+        return Finding(Level.WARNING, f"{workflow.name}: {what}")
+    return Finding(Level.OK, f"{workflow.name} can run")
+
+
+def _version(version: str) -> Finding:
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if len(numbers) == 3 and numbers >= SAFE_VERSION:
+        return Finding(Level.OK, f"ComfyUI {version}")
+    wanted = ".".join(str(part) for part in SAFE_VERSION)
+    return Finding(
+        Level.WARNING,
+        f"ComfyUI {version} has known security holes. Update it to {wanted} or later.",
+    )
+
+
+def _remedy(error: ServerError, url: str) -> str:
+    match error:
+        case AccessDenied():
+            return "Set COMFYUI_TOKEN_<NAME> or COMFYUI_LOGIN_<NAME> in the environment."
+        case NotComfyUI():
+            return "Is the port right? Is there a path prefix, or a login page in front?"
+    return f"Is ComfyUI running, and does {url} open in a browser on this machine?"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"

@@ -1,0 +1,235 @@
+"""Who may ask for what: turns a member's words into a `Request`, or says why not. Pure."""
+
+import json
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.config import Limits
+from bot.errors import UserError
+from bot.jobs import Request
+from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
+from comfy.library import Workflow
+from comfy.nodes import NodeTypes
+from comfy.parameters import Parameter, Role, first_text_input, text_inputs
+from comfy.values import SEED_MAX, coerce, overrides
+
+PROMPT_MAX = 6000  # Discord's own limit for a text option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who asks and where. *privileged*: may manage workflows, so sets more with overrides."""
+
+    interaction_id: int
+    user_id: int
+    channel_id: int
+    guild_id: int | None
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What was typed into /generate. *values* by parameter name, None where left out."""
+
+    prompt: str | None = None
+    node: str | None = None
+    values: Mapping[str, Any] | None = None
+    settings: str | None = None
+    overrides: str | None = None
+
+
+def build(
+    workflow: Workflow, wish: Wish, author: Author, limits: Limits, nodes: NodeTypes, now: datetime
+) -> Request:
+    """The finished graph with everything around it; `UserError` and `ParameterError` else."""
+    parameters = workflow.parameters(nodes)
+    given = {**_settings(wish.settings), **_typed(wish.values)}
+    inputs: dict[InputRef, Any] = {}
+    for name, value in _defaults(workflow, parameters).items():
+        inputs |= dict.fromkeys(parameters[name].targets, value)
+    for name, value in given.items():
+        parameter = _open_parameter(parameters, name, workflow)
+        inputs |= dict.fromkeys(parameter.targets, coerce(parameter, value))
+    if wish.overrides:
+        data = _overrides(wish.overrides)
+        inputs |= overrides(workflow.graph, parameters, data, privileged=author.privileged)
+    seed = parameters.get(Role.SEED)
+    if seed is not None and not any(ref in inputs for ref in seed.targets):
+        inputs |= dict.fromkeys(seed.targets, _random_seed(seed))
+    text = ""
+    if wish.prompt is not None:
+        text = _checked_prompt(wish.prompt)
+        targets = _prompt_targets(workflow, parameters, wish.node)
+        inputs |= dict.fromkeys(targets, text)
+    elif wish.node is not None:
+        raise UserError("`node` says where the prompt goes, so it needs a `prompt` too.")
+    graph = with_inputs(workflow.graph, inputs)
+    _check_size(graph, parameters, limits)
+    job_id = str(uuid.uuid4())
+    return Request(
+        id=job_id,
+        interaction_id=author.interaction_id,
+        guild_id=author.guild_id,
+        channel_id=author.channel_id,
+        user_id=author.user_id,
+        workflow=workflow.name,
+        text=text or _current_text(graph, parameters),
+        settings=_shown(graph, parameters),
+        graph=with_output_folder(graph, job_id),
+        created_at=now,
+    )
+
+
+def check_limits(limits: Limits, *, mine: int, pending: int) -> None:
+    """*mine*: this person's open jobs; *pending*: everybody's waiting ones."""
+    if mine >= limits.jobs_per_user:
+        raise UserError(
+            f"You have {mine} jobs waiting or running, and {limits.jobs_per_user} is the most. "
+            "Try again when one of them is done."
+        )
+    if pending >= limits.queue:
+        raise UserError(f"The queue is full ({pending} jobs wait). Try again in a few minutes.")
+
+
+def target_nodes(workflow: Workflow) -> list[str]:
+    """The nodes that `node` can name."""
+    return list(dict.fromkeys(ref.node_id for ref in text_inputs(workflow.graph)))
+
+
+def _typed(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (values or {}).items() if value is not None}
+
+
+def _settings(text: str | None) -> dict[str, str]:
+    """`name=value …`; a value with spaces stands in double quotes."""
+    result: dict[str, str] = {}
+    for word in _words(text or ""):
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError('`settings` looks like `steps=20 sampler=euler`, with "…" for spaces.')
+        result[name] = value
+    return result
+
+
+def _words(text: str) -> list[str]:
+    words, word, quoted = [], "", False
+    for letter in text + " ":
+        if letter == '"':
+            quoted = not quoted
+        elif letter.isspace() and not quoted:
+            if word:
+                words.append(word)
+            word = ""
+        else:
+            word += letter
+    if quoted:
+        raise UserError('`settings` has a `"` that is never closed.')
+    return words
+
+
+def _open_parameter(
+    parameters: Mapping[str, Parameter], name: str, workflow: Workflow
+) -> Parameter:
+    parameter = parameters.get(name)
+    if parameter is None or parameter.role is Role.IMAGE:
+        known = ", ".join(f"`{n}`" for n, p in parameters.items() if p.role is not Role.IMAGE)
+        raise UserError(f"*{workflow.title}* has no `{name}`. It has: {known or 'no parameters'}.")
+    return parameter
+
+
+def _overrides(text: str) -> Any:
+    def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def no_constant(name: str) -> None:
+        raise ValueError(f"{name} is not a number")
+
+    try:
+        return json.loads(text, object_pairs_hook=no_twins, parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            '`overrides` is not valid JSON. It looks like {"6": {"inputs": {"text": "a cat"}}}.'
+        ) from error
+
+
+def _defaults(workflow: Workflow, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    return {
+        name: parameters[name].default
+        for name, settings in workflow.sidecar.parameters.items()
+        if settings.default is not None
+    }
+
+
+def _random_seed(parameter: Parameter) -> int:
+    """At most 2**53: JavaScript, so ComfyUI's editor, loses digits of larger numbers."""
+    top = min(int(parameter.max if parameter.max is not None else SEED_MAX), 2**53)
+    low = int(parameter.min or 0)
+    return low + secrets.randbelow(top - low + 1)
+
+
+def _checked_prompt(prompt: str) -> str:
+    text = prompt.replace("\x00", "").strip()
+    if not text:
+        raise UserError("The prompt is empty. Say what the picture should show.")
+    if len(text) > PROMPT_MAX:
+        raise UserError(f"The prompt has {len(text)} characters, and {PROMPT_MAX} is the most.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError("The prompt holds a broken character. Type it again.") from error
+    return text
+
+
+def _prompt_targets(
+    workflow: Workflow, parameters: Mapping[str, Parameter], node: str | None
+) -> tuple[InputRef, ...]:
+    if node is not None:
+        refs = [ref for ref in text_inputs(workflow.graph) if ref.node_id == node]
+        if not refs:
+            raise UserError(f"Target node {node} is not a text input node")
+        return (refs[0],)
+    if Role.TEXT in parameters:
+        return parameters[Role.TEXT].targets
+    first = first_text_input(workflow.graph)
+    if first is None:
+        raise UserError("No suitable text input node found in workflow")
+    return (first,)
+
+
+def _check_size(graph: Graph, parameters: Mapping[str, Parameter], limits: Limits) -> None:
+    width, height, batch = (
+        _value(graph, parameters, role) for role in (Role.WIDTH, Role.HEIGHT, Role.BATCH)
+    )
+    if isinstance(width, int) and isinstance(height, int):
+        many = batch if isinstance(batch, int) else 1
+        if width * height * many > limits.pixels:
+            raise UserError(
+                f"{width} x {height} x {many} is too large: at most {limits.pixels:,} pixels "
+                "in all. Make it smaller."
+            )
+
+
+def _shown(graph: Graph, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    return {
+        name: _value(graph, parameters, name)
+        for name, each in parameters.items()
+        if each.role is not Role.IMAGE and name != Role.TEXT
+    }
+
+
+def _current_text(graph: Graph, parameters: Mapping[str, Parameter]) -> str:
+    value = _value(graph, parameters, Role.TEXT)
+    return value if isinstance(value, str) else ""
+
+
+def _value(graph: Graph, parameters: Mapping[str, Parameter], name: str) -> Any:
+    if (parameter := parameters.get(name)) is None:
+        return None
+    ref = parameter.targets[0]
+    return graph[ref.node_id]["inputs"][ref.name]

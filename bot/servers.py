@@ -1,0 +1,183 @@
+"""The ComfyUI servers: which are up, what each can run, what each holds, which prompt is where."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from comfy.client import ComfyClient, Socket
+from comfy.errors import ServerError, ServerUnavailable
+from comfy.events import Event, Executing, Finished, Progress, Started
+from comfy.graph import Graph
+from comfy.nodes import NodeType, NodeTypes
+from comfy.progress import RunProgress
+
+log = logging.getLogger(__name__)
+
+SLOTS = 2  # one prompt runs, one waits: the GPU never idles, and the order stays ours
+_RETRY = (1.0, 30.0)  # seconds between attempts to connect: from, to
+_LEARN_EVERY = 600.0  # people add models while ComfyUI runs
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the socket has told of one prompt. *changed* is set with every event."""
+
+    client_id: str | None
+    progress: RunProgress
+    started: bool = False
+    finished: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case Started() | Executing() | Progress():
+                self.started = True
+            case Finished():
+                self.finished = True
+        self.progress = self.progress.after(event)
+        self.changed.set()
+
+
+class Server:
+    """One ComfyUI instance. It is up while its socket is open and its nodes are known."""
+
+    def __init__(self, name: str, client: ComfyClient) -> None:
+        self.name = name
+        self.client = client
+        self.nodes: NodeTypes = {}
+        self.version = "unknown"
+        self.problem: str | None = "not connected yet"
+        self.heard_at = 0.0  # loop time of the last frame
+        self.holding: set[str] = set()  # ids of the jobs in its slots
+        self.client_id: str | None = None
+        self._watches: dict[str, Watch] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def up(self) -> bool:
+        return self.problem is None
+
+    @property
+    def has_room(self) -> bool:
+        return self.up and len(self.holding) < SLOTS
+
+    def lacks(self, class_types: Collection[str]) -> set[str]:
+        return {each for each in class_types if each not in self.nodes} if self.nodes else set()
+
+    @contextmanager
+    def watching(self, prompt_id: str, graph: Graph) -> Iterator[Watch]:
+        """Events of *prompt_id* go to the watch; begin before the prompt is sent."""
+        watch = Watch(self.client_id, RunProgress.of(graph))
+        self._watches[prompt_id] = watch
+        try:
+            yield watch
+        finally:
+            del self._watches[prompt_id]
+
+    def hurry(self, prompt_id: str | None) -> None:
+        """Wake whoever watches *prompt_id*: something else happened to its job."""
+        if watch := self._watches.get(prompt_id or ""):
+            watch.changed.set()
+
+    async def wait_up(self) -> None:
+        while not self.up:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """For ever: connect, learn what it can do, listen; after a failure, again."""
+        delay = _RETRY[0]
+        while True:
+            try:
+                await self._serve(on_change)
+            except ServerError as error:
+                if self.up:
+                    delay = _RETRY[0]
+                if self.problem != str(error):
+                    log.warning("server %s is not available: %s", self.name, error)
+                self.problem = str(error)
+            except Exception:
+                log.exception("server %s: the connection failed in an unknown way", self.name)
+                self.problem = f"{self.client.url} failed in an unknown way"
+            self._announce(on_change)
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            delay = min(delay * 2, _RETRY[1])
+
+    async def _serve(self, on_change: Callable[[], None]) -> None:
+        async with self.client.connect() as socket:
+            self.client_id = socket.client_id
+            tasks = [
+                asyncio.create_task(self._listen(socket)),
+                asyncio.create_task(self._learn(on_change)),
+            ]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        raise ServerUnavailable(f"{self.client.url} closed its socket")
+
+    async def _listen(self, socket: Socket) -> None:
+        clock = asyncio.get_running_loop().time
+        async for event in socket.frames():
+            self.heard_at = clock()
+            if event is not None and (watch := self._watches.get(event.prompt_id)):
+                watch.hear(event)
+
+    async def _learn(self, on_change: Callable[[], None]) -> None:
+        while True:
+            self.version = (await self.client.system_stats()).version
+            self.nodes = await self.client.object_info()
+            if not self.up:
+                log.info("server %s is up: ComfyUI %s", self.name, self.version)
+            self.problem = None
+            self._announce(on_change)
+            await asyncio.sleep(_LEARN_EVERY)
+
+    def _announce(self, on_change: Callable[[], None]) -> None:
+        self._changed.set()
+        for watch in self._watches.values():
+            watch.changed.set()
+        on_change()
+
+
+class Servers(Mapping[str, Server]):
+    """All servers by name, in the order of config.yaml."""
+
+    def __init__(self, servers: Iterable[Server]) -> None:
+        self._servers = {each.name: each for each in servers}
+
+    def __getitem__(self, name: str) -> Server:
+        return self._servers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._servers)
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    @property
+    def nodes(self) -> dict[str, NodeType]:
+        """Every node type that some server has; the first server's word counts."""
+        merged: dict[str, NodeType] = {}
+        for server in self.values():
+            for class_type, node in server.nodes.items():
+                merged.setdefault(class_type, node)
+        return merged
+
+    def place_for(self, class_types: Collection[str]) -> Server | None:
+        """The emptiest server with room that has all these nodes."""
+        able = [each for each in self.values() if each.has_room and not each.lacks(class_types)]
+        return min(able, key=lambda each: len(each.holding), default=None)
+
+    def missing_everywhere(self, class_types: Collection[str]) -> set[str]:
+        """Nodes that no server has; empty while one of the servers has not been asked."""
+        if not self or any(not each.nodes for each in self.values()):
+            return set()
+        return set.intersection(*(each.lacks(class_types) for each in self.values()))

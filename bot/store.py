@@ -1,0 +1,244 @@
+"""The only SQL. Every change of a job is a compare-and-set on its state, committed at once."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from bot.errors import StoreError
+from bot.jobs import Job, JobState, Request
+from comfy.models import OutputFile
+
+log = logging.getLogger(__name__)
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("guild_id", sa.BigInteger),
+    sa.Column("channel_id", sa.BigInteger, nullable=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("workflow", sa.String(100), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),
+    sa.Column("graph", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("message_id", sa.BigInteger),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("prompt_id", sa.String(36)),
+    sa.Column("server", sa.String(32)),
+    sa.Column("outputs", sa.Text, nullable=False),
+    sa.Column("texts", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("told", sa.Boolean, nullable=False),
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Index("jobs_by_state", "state", "number"),
+    sa.Index("jobs_by_user", "user_id", "number"),
+)
+
+_OPEN_STATES = [state for state in JobState if not state.final]
+_is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
+
+
+class Store:
+    """Jobs in a database. Open one with `Store.open(url)`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator["Store"]:
+        """*url* as in config.yaml. The file and its folder are made, the schema brought up."""
+        engine = _engine(url)
+        try:
+            try:
+                async with engine.connect() as connection:
+                    await connection.run_sync(_upgrade)
+                    await connection.commit()
+            except sa.exc.DatabaseError as error:
+                raise StoreError(f"The database {url} cannot be opened: {error.orig}.") from error
+            yield cls(engine)
+        finally:
+            await engine.dispose()
+
+    async def add(self, request: Request) -> bool:
+        """A row for a request that is not acknowledged yet. False: this interaction is known."""
+        row = _request_row(request) | _progress_row(Job(request=request))
+        try:
+            await self._write(sa.insert(jobs).values(**row))
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    async def acknowledge(self, job_id: str, message_id: int) -> None:
+        """Discord shows the placeholder: from here on the request is a job."""
+        await self._write(sa.update(jobs).where(jobs.c.id == job_id).values(message_id=message_id))
+
+    async def discard(self, job_id: str) -> None:
+        """The person saw the command fail, so nothing may come of it."""
+        await self._write(sa.delete(jobs).where(jobs.c.id == job_id, jobs.c.message_id.is_(None)))
+
+    async def save(self, before: Job, after: Job) -> bool:
+        """False: somebody moved the job in the meantime (a cancel), and nothing was written."""
+        result = await self._write(
+            sa.update(jobs)
+            .where(jobs.c.id == before.id, jobs.c.state == before.state)
+            .values(**_progress_row(after))
+        )
+        return result == 1
+
+    async def get(self, job_id: str) -> Job | None:
+        return await self._one(jobs.c.id == job_id)
+
+    async def find(self, prefix: str, user_id: int | None) -> Job | None:
+        """By the first letters of the id, as people see it; the newest if several fit."""
+        mine = sa.true() if user_id is None else jobs.c.user_id == user_id
+        return await self._one(jobs.c.id.startswith(prefix, autoescape=True), mine)
+
+    async def recent(self, user_id: int, limit: int) -> list[Job]:
+        """Newest first."""
+        return await self._many(jobs.c.user_id == user_id, order=jobs.c.number.desc(), limit=limit)
+
+    async def pending(self, limit: int) -> list[Job]:
+        """Those that wait in our queue, the next first."""
+        return await self._many(_is_pending, order=jobs.c.number.asc(), limit=limit)
+
+    async def in_flight(self) -> list[Job]:
+        """Everything that left our queue and still needs a step, oldest first."""
+        untold = jobs.c.state.in_([s for s in JobState if s.final]) & sa.not_(jobs.c.told)
+        moving = jobs.c.state.in_([s for s in _OPEN_STATES if s is not JobState.PENDING])
+        acknowledged = jobs.c.message_id.is_not(None)
+        return await self._many(acknowledged, moving | untold, order=jobs.c.number.asc())
+
+    async def unacknowledged(self) -> list[Job]:
+        """Requests of which a crash hid whether Discord showed the placeholder."""
+        return await self._many(jobs.c.message_id.is_(None), order=jobs.c.number.asc())
+
+    async def place(self, job: Job) -> int:
+        """1 for the next to run, among those that wait in our queue."""
+        before = sa.select(jobs.c.number).where(jobs.c.id == job.id).scalar_subquery()
+        return 1 + await self._count(_is_pending, jobs.c.number < before)
+
+    async def count_pending(self) -> int:
+        return await self._count(_is_pending)
+
+    async def count_open_of(self, user_id: int) -> int:
+        return await self._count(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
+
+    async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
+        found = await self._many(*where, order=jobs.c.number.desc(), limit=1)
+        return found[0] if found else None
+
+    async def _many(
+        self,
+        *where: sa.ColumnElement[bool],
+        order: sa.UnaryExpression[Any],
+        limit: int | None = None,
+    ) -> list[Job]:
+        query = sa.select(jobs).where(*where).order_by(order).limit(limit)
+        async with self._engine.connect() as connection:
+            return [_job(row) for row in await connection.execute(query)]
+
+    async def _count(self, *where: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).select_from(jobs).where(*where)
+        async with self._engine.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def _write(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
+        async with self._engine.begin() as connection:
+            return (await connection.execute(statement)).rowcount
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreError("`database` looks like sqlite:///data/comfycord.db.") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise StoreError("`database` must be a SQLite file, such as sqlite:///data/comfycord.db.")
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
+    engine = create_async_engine(
+        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
+    )
+    sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transactions begin at the first write, too late for reads before it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, "head")
+
+
+def _request_row(request: Request) -> dict[str, Any]:
+    row = {name: getattr(request, name) for name in Request.__slots__}
+    return row | {
+        "settings": json.dumps(dict(request.settings), ensure_ascii=False),
+        "graph": json.dumps(request.graph, ensure_ascii=False),
+        "created_at": request.created_at.timestamp(),
+    }
+
+
+def _progress_row(job: Job) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in Job.__slots__ if name != "request"}
+    return row | {
+        "state": str(job.state),
+        "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
+        "texts": json.dumps(job.texts, ensure_ascii=False),
+        "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
+        "finished_at": job.finished_at.timestamp() if job.finished_at else None,
+    }
+
+
+def _job(row: sa.Row[Any]) -> Job:
+    data = row._asdict()
+    data.pop("number")
+    request = {name: data.pop(name) for name in Request.__slots__}
+    request["settings"] = json.loads(request["settings"])
+    request["graph"] = json.loads(request["graph"])
+    request["created_at"] = _moment(request["created_at"])
+    data["state"] = JobState(data["state"])
+    data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
+    data["texts"] = tuple(json.loads(data["texts"]))
+    data["submitted_at"] = _moment(data["submitted_at"])
+    data["finished_at"] = _moment(data["finished_at"])
+    return Job(request=Request(**request), **data)
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,49 @@
+"""Sentences and small forms of text that people read. Pure."""
+
+import re
+import unicodedata
+
+import discord
+
+_INVISIBLE = {"Cf", "Cc", "Cs", "Co"}  # zero-width and direction marks, controls
+
+
+def neutral(text: str, limit: int = 300) -> str:
+    """Somebody's words, so that they cannot ping, link, format or imitate us."""
+    visible = "".join(
+        " " if letter in "\r\n\t" else letter
+        for letter in text
+        if letter in "\r\n\t" or unicodedata.category(letter) not in _INVISIBLE
+    )
+    short = " ".join(visible.split())
+    if len(short) > limit:
+        short = short[: limit - 1] + "…"
+    escaped = discord.utils.escape_mentions(discord.utils.escape_markdown(short))
+    return re.sub(r"([\[\]<>#])", r"\\\1", escaped)
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th."""
+    suffix = (
+        "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    )
+    return f"{number}{suffix}"
+
+
+def duration(seconds: float) -> str:
+    """4.2 s, 3 min 5 s, 1 h 2 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def bar(fraction: float, width: int = 12) -> str:
+    filled = round(fraction * width)
+    return "▰" * filled + "▱" * (width - filled)
+
+
+def size(number: int) -> str:
+    return f"{number / 2**20:.1f} MB"

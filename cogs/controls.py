@@ -1,0 +1,64 @@
+"""Buttons. Each carries what it is about in its `custom_id`, so it works after any restart."""
+
+import re
+from typing import Self
+
+import discord
+from discord import ui
+
+from bot.app import Comfycord, answer_error
+from bot.errors import UserError
+from cogs.transformers import Interaction
+from cogs.workflows import overview
+
+Item = ui.Item[ui.LayoutView]
+Button = ui.Button[ui.LayoutView]
+
+
+class CancelButton(ui.DynamicItem[Button], template=r"job:(?P<id>[\w-]{36}):cancel"):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(ui.Button(custom_id=f"job:{job_id}:cancel"))
+        self.job_id = job_id
+
+    @classmethod
+    async def from_custom_id(  # type: ignore[override]
+        cls, interaction: Interaction, item: Item, match: re.Match[str], /
+    ) -> Self:
+        return cls(match["id"])
+
+    async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
+        try:
+            await cancel(interaction, self.job_id)
+        except (UserError, discord.HTTPException) as error:
+            await answer_error(interaction, error)
+
+
+async def cancel(interaction: Interaction, job_id: str) -> None:
+    bot = interaction.client
+    job = await bot.store.get(job_id)
+    if job is None:
+        raise UserError("This job is no longer known.")
+    if interaction.user.id != job.request.user_id and not interaction.permissions.manage_messages:
+        raise UserError("Only the person who asked for it, or a moderator, can cancel it.")
+    if not await bot.runner.cancel(job):
+        raise UserError("It is too late to cancel this job.")
+    await interaction.response.defer()
+
+
+class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"):
+    def __init__(self, page: int) -> None:
+        super().__init__(ui.Button(custom_id=f"workflows:{page}"))
+        self.page = page
+
+    @classmethod
+    async def from_custom_id(  # type: ignore[override]
+        cls, interaction: Interaction, item: Item, match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["page"]))
+
+    async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
+        await interaction.response.edit_message(view=overview(interaction.client, self.page))
+
+
+async def setup(bot: Comfycord) -> None:
+    bot.add_dynamic_items(CancelButton, PageButton)

@@ -1,0 +1,97 @@
+"""/workflows: which there are, and what each one lets people set."""
+
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.app import Comfycord
+from bot.cards import layout
+from bot.health import runs_on
+from bot.texts import neutral
+from cogs.transformers import Interaction, WorkflowOption
+from comfy.library import Workflow
+from comfy.parameters import Parameter, Role
+
+_PER_PAGE = 8
+
+
+class Workflows(commands.Cog):
+    def __init__(self, bot: Comfycord) -> None:
+        self.bot = bot
+
+    @app_commands.command()
+    @app_commands.describe(workflow="One workflow in detail; left out, all of them")
+    async def workflows(
+        self, interaction: Interaction, workflow: WorkflowOption | None = None
+    ) -> None:
+        """Show the workflows and what you can set in them."""
+        card = detail(self.bot, workflow) if workflow else overview(self.bot, 0)
+        await interaction.response.send_message(view=card, ephemeral=True)
+
+
+def overview(bot: Comfycord, page: int) -> ui.LayoutView:
+    names = sorted(bot.library.workflows)
+    pages = max(1, -(-len(names) // _PER_PAGE))
+    page = min(page, pages - 1)
+    container = ui.Container[ui.LayoutView]()
+    container.add_item(ui.TextDisplay("### Workflows"))
+    if not names:
+        container.add_item(
+            ui.TextDisplay("There are none yet. An admin puts files into the folder.")
+        )
+    for name in names[page * _PER_PAGE : (page + 1) * _PER_PAGE]:
+        workflow = bot.library.workflows[name]
+        lines = [f"**{neutral(workflow.title, 100)}** · `{name}` · {_readiness(bot, workflow)}"]
+        if workflow.sidecar.description:
+            lines.append(neutral(workflow.sidecar.description))
+        container.add_item(ui.TextDisplay("\n".join(lines)))
+    for name, problem in sorted(bot.library.problems.items()) if page == pages - 1 else ():
+        container.add_item(ui.TextDisplay(f"-# ⚠ {neutral(name, 110)} {problem}"))
+    container.add_item(ui.TextDisplay("-# `/generate workflow:… prompt:…` runs one of them."))
+    if pages > 1:
+        row = ui.ActionRow[ui.LayoutView]()
+        for other in (page - 1, page + 1):
+            if 0 <= other < pages:
+                row.add_item(ui.Button(label=f"Page {other + 1}", custom_id=f"workflows:{other}"))
+        container.add_item(row)
+    return layout(container)
+
+
+def detail(bot: Comfycord, workflow: Workflow) -> ui.LayoutView:
+    parameters = workflow.parameters(bot.servers.nodes)
+    lines = [f"### {neutral(workflow.title, 100)}"]
+    if workflow.sidecar.description:
+        lines.append(neutral(workflow.sidecar.description))
+    able = [s.name for s in bot.servers.values() if runs_on(workflow.graph, s.nodes)]
+    lines.append(f"Runs on: {', '.join(able) or _readiness(bot, workflow)}")
+    lines += [_parameter_line(each) for each in parameters.values()][:40]
+    lines += [f"-# {neutral(note)}" for note in workflow.notes]
+    text = "\n".join(lines)
+    return layout(ui.Container(ui.TextDisplay(text if len(text) <= 3900 else text[:3899] + "…")))
+
+
+def _readiness(bot: Comfycord, workflow: Workflow) -> str:
+    known = [server for server in bot.servers.values() if server.nodes]
+    if not known:
+        return "no server has answered yet"
+    if any(runs_on(workflow.graph, server.nodes) for server in known):
+        return "ready"
+    return "needs a model or node that no server has"
+
+
+def _parameter_line(parameter: Parameter) -> str:
+    option = parameter.name if parameter.name != Role.TEXT else "prompt"
+    shown = neutral(str(parameter.default), 60) or "empty"
+    parts = [f"`{option}`", shown]
+    if parameter.min is not None and parameter.max is not None and parameter.role is not Role.SEED:
+        parts.append(f"{parameter.min:g} to {parameter.max:g}")
+    if parameter.choices and parameter.role is not Role.IMAGE:
+        some = ", ".join(neutral(str(each), 40) for each in parameter.choices[:5])
+        more = f" and {len(parameter.choices) - 5} more" if len(parameter.choices) > 5 else ""
+        parts.append(some + more)
+    if parameter.description:
+        parts.append(neutral(parameter.description, 100))
+    return " · ".join(parts)
+
+
+async def setup(bot: Comfycord) -> None:
+    await bot.add_cog(Workflows(bot))

@@ -1,0 +1,251 @@
+"""One ComfyUI server over HTTP and WebSocket: one method per route, one door for errors."""
+
+import asyncio
+import json
+import ssl
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import yarl
+
+from comfy.errors import (
+    AccessDenied,
+    FileGone,
+    NotComfyUI,
+    PromptRefused,
+    ServerError,
+    ServerUnavailable,
+)
+from comfy.events import Event, parse_text
+from comfy.graph import Graph
+from comfy.models import (
+    HistoryEntry,
+    OutputFile,
+    PromptAccepted,
+    Queue,
+    SystemStats,
+    parse_node_errors,
+)
+from comfy.nodes import NodeType, parse_object_info
+
+_CONNECT = 5.0
+_ANSWER = 30.0  # /object_info takes 0.6 s on an idle server, more while a model loads
+_DOWNLOAD_STALL = 30.0
+_HEARTBEAT = 20.0  # the server never pings; without ours a half-open socket stays open for ever
+_FRAME_LIMIT = 64 * 2**20  # aiohttp's default of 4 MiB closes the socket on a large preview
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a server asks of its callers. `repr` never shows the secrets."""
+
+    token: str | None = field(default=None, repr=False)
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        if self.token:
+            return {"Authorization": f"Bearer {self.token}"}
+        if self.login:
+            return {"Authorization": aiohttp.BasicAuth(*self.login).encode()}
+        return {}
+
+    def ssl(self) -> ssl.SSLContext | bool:
+        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
+
+
+class ComfyClient:
+    """*url* may have a path prefix and a trailing slash. The session stays the caller's."""
+
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, access: Access | None = None
+    ) -> None:
+        parsed = yarl.URL(url)
+        access = access or Access()
+        if parsed.user is not None:
+            access = Access(access.token, (parsed.user, parsed.password or ""), access.ca_file)
+        self._url = parsed.with_user(None).with_query(None).with_fragment(None)
+        self._session = session
+        self._headers = access.headers()
+        self._ssl = access.ssl()
+
+    @property
+    def url(self) -> str:
+        """Without credentials: fit for logs and people."""
+        return str(self._url).rstrip("/")
+
+    async def system_stats(self) -> SystemStats:
+        data = await self._json("GET", "system_stats")
+        try:
+            return SystemStats.from_json(data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self._not_comfyui() from error
+
+    async def object_info(self) -> dict[str, NodeType]:
+        """Up to a megabyte of JSON, so it is parsed in a thread."""
+        raw = await self._read("GET", "object_info")
+        try:
+            return await asyncio.to_thread(lambda: parse_object_info(json.loads(raw)))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise self._not_comfyui() from error
+
+    async def queue_prompt(self, graph: Graph, prompt_id: str, client_id: str) -> PromptAccepted:
+        """Raises `PromptRefused` for 400. A 200 with node errors runs without those outputs.
+
+        `number` is never sent: two equal ones with one id kill the server's worker.
+        """
+        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        accepted = PromptAccepted.from_json(await self._json("POST", "prompt", body))
+        if accepted.prompt_id != prompt_id:
+            raise ServerError(f"{self.url} ignores our prompt_id: it needs ComfyUI 0.3.45 or later")
+        return accepted
+
+    async def queue(self) -> Queue:
+        return Queue.from_json(await self._json("GET", "queue"))
+
+    async def history(self, prompt_id: str) -> HistoryEntry | None:
+        """None while the prompt waits or runs, and when the server does not know it."""
+        data = await self._json("GET", f"history/{prompt_id}")
+        entry = data.get(prompt_id)
+        return HistoryEntry.from_json(prompt_id, entry) if entry else None
+
+    async def delete_queued(self, prompt_id: str) -> None:
+        """No effect on a prompt that runs already; the answer is the same."""
+        await self._read("POST", "queue", {"delete": [prompt_id]})
+
+    async def interrupt(self, prompt_id: str) -> None:
+        """Only ever by id: without one ComfyUI stops whatever runs, also somebody else's."""
+        await self._read("POST", "interrupt", {"prompt_id": prompt_id})
+
+    @asynccontextmanager
+    async def view(self, file: OutputFile) -> AsyncIterator[aiohttp.StreamReader]:
+        """The file's bytes as a stream. `type` is always sent: a temp file is 404 without it."""
+        query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+        timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT, sock_read=_DOWNLOAD_STALL)
+        async with self._request("GET", "view", query=query, timeout=timeout) as response:
+            if response.status == 404:
+                raise FileGone(f"{self.url} no longer has {file.filename}")
+            await self._raise_for_status(response)
+            if response.content_type == "text/html":
+                raise self._not_comfyui()
+            yield response.content
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator["Socket"]:
+        """A socket with a client id of its own.
+
+        Each one gets a new id: a socket that takes over an id goes deaf as soon as the server
+        notices the end of the former one.
+        """
+        client_id = uuid.uuid4().hex
+        try:
+            connection = await asyncio.wait_for(
+                self._session.ws_connect(
+                    (self._url / "ws").with_query(clientId=client_id),
+                    headers=self._headers,
+                    ssl=self._ssl,
+                    heartbeat=_HEARTBEAT,
+                    max_msg_size=_FRAME_LIMIT,
+                ),
+                _CONNECT + _CONNECT,
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise self._refused(error.status) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable(error) from error
+        try:
+            yield Socket(client_id, connection)
+        finally:
+            await connection.close()
+
+    # The one door for errors
+
+    async def _json(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        raw = await self._read(method, path, body)
+        try:
+            data = json.loads(raw)
+        except ValueError as error:
+            raise self._not_comfyui() from error
+        if not isinstance(data, dict):
+            raise self._not_comfyui()
+        return data
+
+    async def _read(self, method: str, path: str, body: Any = None) -> bytes:
+        async with self._request(method, path, body) as response:
+            await self._raise_for_status(response)
+            return await response.read()
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: dict[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.request(
+                method,
+                self._url / path,
+                params=query,
+                headers=self._headers,
+                ssl=self._ssl,
+                allow_redirects=False,
+                timeout=timeout or aiohttp.ClientTimeout(total=_ANSWER, sock_connect=_CONNECT),
+                json=body,
+            ) as response:
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    async def _raise_for_status(self, response: aiohttp.ClientResponse) -> None:
+        """Errors come as JSON (400), as text (500) or, from a proxy, as anything."""
+        if response.status == 200:
+            return
+        if response.status == 400 and response.content_type == "application/json":
+            data = await response.json()
+            error = data.get("error") if isinstance(data, dict) else None
+            about = error if isinstance(error, dict) else {"message": str(error)}
+            raise PromptRefused(
+                f"{self.url} refused: {about.get('message')} {about.get('details') or ''}".strip(),
+                str(about.get("type", "")),
+                parse_node_errors(data.get("node_errors") if isinstance(data, dict) else None),
+            )
+        raise self._refused(response.status)
+
+    def _refused(self, status: int) -> ServerError:
+        if status in (401, 403):
+            return AccessDenied(f"{self.url} wants other credentials (HTTP {status})")
+        if status in (404, 405) or 300 <= status < 400:
+            return NotComfyUI(f"{self.url} is not a ComfyUI server (HTTP {status})")
+        return ServerUnavailable(f"{self.url} answered HTTP {status}")
+
+    def _not_comfyui(self) -> NotComfyUI:
+        return NotComfyUI(f"{self.url} does not answer as a ComfyUI server does")
+
+    def _unavailable(self, error: BaseException) -> ServerUnavailable:
+        cause = "timed out" if isinstance(error, TimeoutError) else type(error).__name__
+        return ServerUnavailable(f"{self.url} does not answer ({cause})")
+
+
+class Socket:
+    """An open `/ws`. Prompts queued with its *client_id* report here and nowhere else."""
+
+    def __init__(self, client_id: str, connection: aiohttp.ClientWebSocketResponse) -> None:
+        self.client_id = client_id
+        self._connection = connection
+
+    async def frames(self) -> AsyncIterator[Event | None]:
+        """Every frame until the socket ends, the unknown ones as None: they too are a sign of life.
+
+        The caller must not wait for anything between frames: one client that does not read
+        stops the frames of all others.
+        """
+        async for message in self._connection:
+            yield parse_text(message.data) if message.type is aiohttp.WSMsgType.TEXT else None

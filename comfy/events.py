@@ -1,0 +1,79 @@
+"""`/ws` text frames → small types. What we do not know, or do not need, is `None`."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+# Every step repeats the state of all nodes in a `progress_state`, quadratic in the graph's size;
+# `progress` says the same of the node that runs. So the big frame is dropped before parsing.
+_SKIPPED = '{"type": "progress_state"'
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    prompt_id: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Executing:
+    """A node begins. *node_id* is the node as it stands in the graph we sent."""
+
+    prompt_id: str
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    prompt_id: str
+    node_id: str
+    value: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The prompt left the queue, well or badly; from now on `/history` knows how.
+
+    Made of `executing` with a null node. `execution_success` comes earlier than the history
+    entry, and `execution_error` is not always the end, so neither is used.
+    """
+
+    prompt_id: str
+
+
+Event = Started | Cached | Executing | Progress | Finished
+
+
+def parse_text(text: str) -> Event | None:
+    if text.startswith(_SKIPPED):
+        return None
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return None
+    match message:
+        case {"type": "execution_start", "data": {"prompt_id": str(prompt_id)}}:
+            return Started(prompt_id)
+        case {"type": "execution_cached", "data": {"prompt_id": str(prompt_id), "nodes": [*ids]}}:
+            return Cached(prompt_id, tuple(str(each) for each in ids))
+        case {"type": "executing", "data": {"prompt_id": str(prompt_id), "node": None}}:
+            return Finished(prompt_id)
+        case {"type": "executing", "data": {"prompt_id": str(prompt_id)} as data}:
+            return Executing(prompt_id, str(data.get("display_node") or data.get("node")))
+        case {"type": "progress", "data": {"prompt_id": str(prompt_id)} as data}:
+            return _progress(prompt_id, data)
+    return None
+
+
+def _progress(prompt_id: str, data: dict[str, Any]) -> Progress | None:
+    match data:
+        case {"value": int() | float() as value, "max": int() | float() as top}:
+            # Ids of an expanded node look like `4.0.0.1`; the part before the dot is ours.
+            return Progress(prompt_id, str(data.get("node", "")).split(".")[0], value, top)
+    return None

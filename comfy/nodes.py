@@ -1,0 +1,99 @@
+"""`/object_info` → node and input types: every COMBO and V3 shape becomes one small type."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class InputType:
+    """What a node says about one of its inputs.
+
+    *type* is ComfyUI's word (`INT`, `FLOAT`, `STRING`, `BOOLEAN`, `COMBO`, `MODEL`, …);
+    *choices* are a COMBO's options, empty for other types.
+    """
+
+    name: str
+    type: str
+    required: bool = True
+    default: Any = None
+    min: Number | None = None
+    max: Number | None = None
+    step: Number | None = None
+    choices: tuple[Any, ...] = ()
+    upload: bool = False
+
+    @classmethod
+    def from_json(cls, name: str, declared: Any, *, required: bool) -> Self:
+        """*declared* is `[TYPE, options]`, `[[choice, …], options]` or `["COMBO", {"options"}]`."""
+        kind: Any = declared[0] if isinstance(declared, list) and declared else "*"
+        options: Any = declared[1] if isinstance(declared, list) and len(declared) > 1 else {}
+        if not isinstance(options, dict):
+            options = {}
+        choices: Any = ()
+        if isinstance(kind, list):
+            kind, choices = "COMBO", kind
+        elif kind == "COMBO":
+            choices = options.get("options") or ()
+        elif kind == "COMFY_DYNAMICCOMBO_V3":
+            kind = "COMBO"
+            choices = [o.get("key") for o in options.get("options") or () if isinstance(o, dict)]
+        return cls(
+            name,
+            str(kind),
+            required,
+            options.get("default"),
+            _number(options.get("min")),
+            _number(options.get("max")),
+            _number(options.get("step")),
+            tuple(choices) if isinstance(choices, list | tuple) else (),
+            any(key.endswith("_upload") and options[key] for key in options),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeType:
+    class_type: str
+    display_name: str
+    inputs: Mapping[str, InputType] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    output_node: bool = False
+    api_node: bool = False
+
+    @classmethod
+    def from_json(cls, class_type: str, data: dict[str, Any]) -> Self:
+        return cls(
+            class_type,
+            str(data.get("display_name") or class_type),
+            {each.name: each for each in _inputs(data.get("input") or {})},
+            tuple(str(each) for each in data.get("output") or ()),
+            tuple(str(each) for each in data.get("output_name") or ()),
+            bool(data.get("output_node")),
+            bool(data.get("api_node")),
+        )
+
+
+NodeTypes = Mapping[str, NodeType]
+
+
+def parse_object_info(data: dict[str, Any]) -> dict[str, NodeType]:
+    """One broken custom node does not hide the others: what is not an object is left out."""
+    return {
+        class_type: NodeType.from_json(class_type, each)
+        for class_type, each in data.items()
+        if isinstance(each, dict)
+    }
+
+
+def _inputs(data: dict[str, Any]) -> Iterator[InputType]:
+    for group in ("required", "optional"):
+        for name, declared in (data.get(group) or {}).items():
+            yield InputType.from_json(name, declared, required=group == "required")
+
+
+def _number(value: object) -> Number | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None  # type: ignore[return-value]

@@ -1,0 +1,134 @@
+"""Values that people give, checked against parameters. Pure; every refusal is worded for them."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from comfy.errors import ParameterError
+from comfy.graph import Graph, InputRef, as_link
+from comfy.parameters import Parameter, Role, type_of
+
+SEED_MAX = 2**64 - 1  # ComfyUI refuses more
+
+# Inputs that reach beyond the picture: files, folders, code, the graph itself. Nobody sets them
+# from Discord. `image` and its kin take other people's uploads, `name [output]` and, on servers
+# before 0.28.0, any path.
+_DENIED = re.compile(
+    r"filename_prefix|.*prefix|image|mask|audio|video|latent|model_file|file|.*folder.*|.*path.*"
+    r"|.*director.*|.*url.*|.*regex.*|.*pattern.*|.*code.*|.*script.*|.*expression.*|.*command.*"
+    r"|.*api_key.*|.*token",
+    re.IGNORECASE,
+)
+_DENIED_CLASSES = re.compile(
+    r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|Train.*|ModelMerge.*",
+    re.IGNORECASE,
+)
+# A quantity in plain digits: `int` and `float` would take other scripts' digits, `1_0` and `nan`.
+_NUMBER = re.compile(r"[+-]?\d{1,25}(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
+
+
+def coerce(parameter: Parameter, value: object) -> Any:
+    """*value* as ComfyUI wants it; `ParameterError` names what is allowed."""
+    if isinstance(value, list | dict) or value is None:
+        raise ParameterError(f"`{parameter.name}` takes one value, not a list or an object.")
+    if parameter.choices and parameter.role is not Role.IMAGE:
+        return _choice(parameter, value)
+    match parameter.type:
+        case "INT" | "FLOAT":
+            return _number(parameter, value)
+        case "BOOLEAN":
+            return _boolean(parameter, value)
+    if not isinstance(value, str):
+        raise ParameterError(f"`{parameter.name}` takes a text.")
+    return value.replace("\x00", "")
+
+
+def _choice(parameter: Parameter, value: object) -> Any:
+    for choice in parameter.choices:
+        if choice == value or str(choice).casefold() == str(value).strip().casefold():
+            return choice
+    some = ", ".join(str(each) for each in parameter.choices[:8])
+    more = f" and {len(parameter.choices) - 8} more" if len(parameter.choices) > 8 else ""
+    raise ParameterError(f"`{parameter.name}` cannot be {_shown(value)}. It can be: {some}{more}.")
+
+
+def _number(parameter: Parameter, value: object) -> int | float:
+    whole = parameter.type == "INT"
+    number: int | float | None = None
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        text = value.strip()
+        number = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = value
+    if number is None or not math.isfinite(number) or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise ParameterError(f"`{parameter.name}` takes {kind}, not {_shown(value)}.")
+    low, high = parameter.min, parameter.max
+    if parameter.role is Role.SEED:
+        low, high = max(low or 0, 0), min(SEED_MAX if high is None else high, SEED_MAX)
+    if (low is not None and number < low) or (high is not None and number > high):
+        raise ParameterError(
+            f"`{parameter.name}` must be between {_bound(low)} and {_bound(high)}, not {number}."
+        )
+    return int(number) if whole else float(number)
+
+
+def _boolean(parameter: Parameter, value: object) -> bool:
+    match str(value).strip().casefold():
+        case "true" | "yes" | "on" | "1":
+            return True
+        case "false" | "no" | "off" | "0":
+            return False
+    raise ParameterError(f"`{parameter.name}` takes true or false.")
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _bound(value: int | float | None) -> str:
+    return "any" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def overrides(
+    graph: Graph, parameters: Mapping[str, Parameter], data: object, *, privileged: bool
+) -> dict[InputRef, Any]:
+    """The advanced format, `{"node_id": {"inputs": {name: value}}}`, as checked values.
+
+    Members reach declared parameters only. *privileged* people reach any input that holds a
+    value of its own, except those on the deny list. Nobody rewires: links stay links.
+    """
+    if not isinstance(data, dict):
+        raise ParameterError('`overrides` looks like {"6": {"inputs": {"text": "a cat"}}}.')
+    declared = {ref: each for each in parameters.values() for ref in each.targets}
+    values: dict[InputRef, Any] = {}
+    for node_id, body in data.items():
+        if node_id not in graph:
+            raise ParameterError(f"`overrides`: this workflow has no node {_shown(node_id)}.")
+        inputs = body.get("inputs") if isinstance(body, dict) else None
+        if not isinstance(inputs, dict) or set(body) != {"inputs"}:
+            raise ParameterError(
+                f'`overrides`: node {node_id} takes {{"inputs": {{…}}}} and nothing else.'
+            )
+        for name, value in inputs.items():
+            ref = InputRef(node_id, name)
+            parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
+            if parameter is None or _is_denied(graph, ref):
+                raise ParameterError(f"`overrides`: {ref} is not open to be set here.")
+            values[ref] = coerce(parameter, value)
+    return values
+
+
+def _undeclared(graph: Graph, ref: InputRef) -> Parameter | None:
+    current = graph[ref.node_id]["inputs"].get(ref.name)
+    if current is None or as_link(current) or isinstance(current, list | dict):
+        return None
+    kind = type_of(current)
+    return Parameter(str(ref), Role.OTHER, (ref,), "FLOAT" if kind == "INT" else kind, current)
+
+
+def _is_denied(graph: Graph, ref: InputRef) -> bool:
+    class_type = graph[ref.node_id]["class_type"]
+    return bool(_DENIED.fullmatch(ref.name) or _DENIED_CLASSES.fullmatch(class_type))
