@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +13,9 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.config import Config, Secrets
-from bot.delivery import Delivery
+from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
+from bot.health import Finding, Level
 from bot.runner import Runner
 from bot.servers import Server, Servers
 from bot.spool import Spool
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 COGS = ("cogs.generate", "cogs.workflows", "cogs.jobs", "cogs.admin", "cogs.controls")
 # What slash commands and editing our own messages need; nothing privileged.
 INTENTS = discord.Intents(guilds=True)
-_SPOOL = Path("data/spool")
+_WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
 
 
 class Tree(app_commands.CommandTree["Comfycord"]):
@@ -88,17 +89,14 @@ class Comfycord(commands.Bot):
     async def setup_hook(self) -> None:
         opened = self._stack.enter_async_context
         self.store = await opened(Store.open(self.config.database))
-        session = await opened(aiohttp.ClientSession())
-        spool = Spool(_SPOOL)
+        spool = Spool(self.config.data_folder / "spool")
         await spool.clear()
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
         if not self.library.workflows:
             log.warning("the folder %s holds no workflow yet", self.config.workflows)
-        self.servers = Servers(
-            Server(each.name, ComfyClient(each.url, session, self._secrets.access.get(each.name)))
-            for each in self.config.servers
-        )
+        comfy = await opened(clients(self.config, self._secrets))
+        self.servers = Servers(Server(name, client) for name, client in comfy.items())
         self.delivery = Delivery(self, asyncio.get_running_loop().time)
         self.runner = Runner(self.store, self.servers, self.delivery, spool)
         for server in self.servers.values():
@@ -138,25 +136,86 @@ class Comfycord(commands.Bot):
             await self.tree.sync()
 
 
+@asynccontextmanager
+async def clients(config: Config, secrets: Secrets) -> AsyncIterator[dict[str, ComfyClient]]:
+    """A client for every server, by name, over one session."""
+    async with aiohttp.ClientSession() as session:
+        yield {
+            each.name: ComfyClient(each.url, session, secrets.access.get(each.name))
+            for each in config.servers
+        }
+
+
 async def run(config: Config, secrets: Secrets) -> None:
     """Until it is cancelled. `ConfigError` where Discord or the configuration do not let it."""
+    token = _token(secrets)
+    async with Comfycord(config, secrets) as bot:
+        with _worded():
+            await bot.start(token)
+
+
+async def invite_link(secrets: Secrets) -> str:
+    """With exactly the permissions that the bot needs."""
+    async with _logged_in(secrets) as client:
+        permissions = discord.Permissions(
+            **dict.fromkeys([*NEEDED, "send_messages_in_threads"], True)
+        )
+        return discord.utils.oauth_url(
+            (await client.application_info()).id,
+            permissions=permissions,
+            scopes=("bot", "applications.commands"),
+        )
+
+
+async def examine_discord(config: Config, secrets: Secrets) -> list[Finding]:
+    """The token, and whether the bot is where the configuration wants it."""
+    try:
+        async with _logged_in(secrets) as client:
+            assert client.user is not None
+            findings = [Finding(Level.OK, f"Discord knows the token: I am {client.user.name}")]
+            guilds = {guild.id: guild.name async for guild in client.fetch_guilds(limit=200)}
+    except ConfigError as error:
+        return [Finding(Level.FAILURE, str(error))]
+    if not guilds:
+        text = "I am in no Discord server yet. Open the link of `comfycord invite`."
+        findings.append(Finding(Level.WARNING, text))
+    for guild_id in config.discord.guilds:
+        if guild_id not in guilds:
+            text = f"discord.guilds: I am not in the server {guild_id}. Use `comfycord invite`."
+            findings.append(Finding(Level.FAILURE, text))
+    return findings
+
+
+@asynccontextmanager
+async def _logged_in(secrets: Secrets) -> AsyncIterator[discord.Client]:
+    """A client that can ask, without a gateway and without our commands."""
+    token = _token(secrets)
+    async with discord.Client(intents=INTENTS) as client:
+        with _worded():
+            await client.login(token)
+            yield client
+
+
+def _token(secrets: Secrets) -> str:
     if secrets.discord_token is None:
         raise ConfigError(
-            "No Discord token. Put DISCORD_TOKEN=… into a file named .env "
-            "(https://discord.com/developers/applications, your application, Bot, Reset Token)."
+            f"No Discord token. Put DISCORD_TOKEN=… into a file named .env ({_WHERE})."
         )
     if secrets.discord_api:
         use_discord_api(secrets.discord_api)
-    async with Comfycord(config, secrets) as bot:
-        try:
-            await bot.start(secrets.discord_token)
-        except discord.LoginFailure as error:
-            raise ConfigError(
-                "Discord does not accept DISCORD_TOKEN. Copy it again: "
-                "https://discord.com/developers/applications, your application, Bot, Reset Token."
-            ) from error
-        except aiohttp.ClientConnectionError as error:
-            raise ConfigError(f"Discord cannot be reached: {error}.") from error
+    return secrets.discord_token
+
+
+@contextmanager
+def _worded() -> Iterator[None]:
+    try:
+        yield
+    except discord.LoginFailure as error:
+        raise ConfigError(
+            f"Discord does not accept DISCORD_TOKEN. Copy it again ({_WHERE})."
+        ) from error
+    except (aiohttp.ClientConnectionError, discord.DiscordServerError) as error:
+        raise ConfigError(f"Discord cannot be reached: {error}. Try again later.") from error
 
 
 def use_discord_api(url: str) -> None:

@@ -14,6 +14,9 @@ from bot.errors import ConfigError
 from comfy.client import Access
 
 CONFIG_FILE = "config.yaml"
+# config.yaml and workflows as they ship: inside the wheel, or beside the package in a clone.
+_PACKAGE = Path(__file__).parent
+SHIPPED = _PACKAGE / "shipped" if (_PACKAGE / "shipped").is_dir() else _PACKAGE.parent
 
 
 class _Strict(pydantic.BaseModel):
@@ -62,6 +65,11 @@ class Config(_Strict):
     workflows: str = "workflows"
     limits: Limits = Limits()
 
+    @property
+    def data_folder(self) -> Path:
+        """Where the database file lives, and files on their way."""
+        return Path(self.database.partition("sqlite:///")[2] or "data/comfycord.db").parent
+
     @pydantic.field_validator("servers")
     @classmethod
     def _names_differ(cls, value: tuple[ServerSettings, ...]) -> tuple[ServerSettings, ...]:
@@ -77,6 +85,13 @@ class Secrets(_Strict):
     discord_token: str | None = pydantic.Field(default=None, repr=False)
     access: Mapping[str, Access] = pydantic.Field(default_factory=dict, repr=False)
     discord_api: str | None = None
+
+    @property
+    def hidden(self) -> list[str]:
+        """What may stand in no log."""
+        logins = [each.login[1] for each in self.access.values() if each.login]
+        tokens = [each.token for each in self.access.values() if each.token]
+        return [each for each in (self.discord_token, *logins, *tokens) if each]
 
     @classmethod
     def from_environment(cls, config: Config, environment: Mapping[str, str]) -> Self:

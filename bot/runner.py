@@ -7,6 +7,7 @@ Socket events are hints; `/history` is the truth.
 
 import asyncio
 import contextlib
+import json
 import logging
 import uuid
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from bot.errors import explain_refusal
 from bot.jobs import Job, JobState
+from bot.logs import without_secrets
 from bot.servers import Server, Servers, Watch
 from bot.spool import Spool, SpooledFile
 from bot.store import Store
@@ -196,6 +198,10 @@ class Runner:
             if await self._is_known(server, prompt_id):
                 return await self._move(job, JobState.QUEUED)
         with server.watching(prompt_id, graph) as watch:
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("=== Final Workflow JSON ===\n%s", _for_log(graph))
+                body = {"prompt_id": prompt_id, "client_id": server.client_id, "prompt": graph}
+                log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, _for_log(body))
             try:
                 accepted = await server.client.queue_prompt(
                     graph, prompt_id, server.client_id or job.id
@@ -413,6 +419,10 @@ class Runner:
 
 _ON_SERVER = (JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING)
 _CANCELLABLE = {state: (JobState.CANCELLED,) for state in (JobState.PENDING, *_ON_SERVER)}
+
+
+def _for_log(value: object) -> str:
+    return json.dumps(without_secrets(value), ensure_ascii=False, indent=2)
 
 
 def _posted_files(files: tuple[OutputFile, ...]) -> tuple[OutputFile, ...]:

@@ -1,0 +1,168 @@
+"""The command line: `comfycord`, the same as `python -m bot`. Errors are one sentence."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import shutil
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+
+import click
+from dotenv import load_dotenv
+
+from bot import app, config, health
+from bot.config import Config, Secrets
+from bot.errors import AppError
+from bot.health import Finding, Level
+from bot.logs import set_up
+from comfy.errors import ServerError
+from comfy.library import Library, Workflow
+from comfy.nodes import NodeType
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
+_debug = click.option("--debug", is_flag=True, help="Log every graph and request in full.")
+
+
+def main() -> None:
+    """Exit code 1 for an error of ours or a check that failed, 2 for a wrong flag."""
+    load_dotenv(".env")
+    try:
+        cli(prog_name="comfycord", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except AppError as error:
+        click.secho(str(error), fg="red", err=True)
+        raise SystemExit(1) from None
+    except (click.Abort, KeyboardInterrupt):
+        raise SystemExit(130) from None
+
+
+@click.group(invoke_without_command=True)
+@click.version_option(importlib.metadata.version("comfycord"), prog_name="comfycord")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """A Discord bot for ComfyUI. Without a command it runs the bot."""
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@cli.command()
+@_debug
+def run(debug: bool = False) -> None:
+    """Run the bot until Ctrl-C."""
+    settings, secrets = config.load()
+    set_up(secrets.hidden, debug=debug)
+    asyncio.run(_until_stopped(app.run(settings, secrets)))
+
+
+@cli.command()
+@click.option("--server", metavar="URL", help="A real ComfyUI instead of the painted one.")
+@click.option("--port", type=int, help="Port of the page; any free one by default.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@_debug
+def demo(server: str | None, port: int | None, no_browser: bool, debug: bool) -> None:
+    """Try the bot in a browser page: no token, no GPU."""
+    try:
+        from bot.demo import run_demo
+    except ModuleNotFoundError as error:
+        raise AppError(
+            f'The demo needs {error.name}. Install it with: pip install "comfycord[demo]"'
+        ) from error
+    set_up([], debug=debug)
+    asyncio.run(_until_stopped(run_demo(server, port, open_browser=not no_browser)))
+
+
+@cli.command()
+def check() -> None:
+    """Tell what is right, and what to do about each thing that is not."""
+    settings, secrets = config.load()
+    findings = asyncio.run(_check(settings, secrets))
+    for each in findings:
+        click.echo(f"{click.style(each.level, fg=_COLOURS[each.level])} {each.text}")
+    if any(each.level is Level.FAILURE for each in findings):
+        raise SystemExit(1)
+
+
+@cli.command()
+def workflows() -> None:
+    """List the workflows in the folder and what was found in each."""
+    settings, secrets = config.load()
+    library = Library(Path(settings.workflows))
+    nodes = asyncio.run(_look_around(library, settings, secrets))
+    for _, workflow in sorted(library.workflows.items()):
+        _print_workflow(workflow, nodes)
+    for name, problem in sorted(library.problems.items()):
+        click.secho(f"{name} {problem}", fg="yellow")
+    if not library.workflows and not library.problems:
+        (nothing,) = health.library_findings({}, ())
+        raise AppError(nothing.text)
+
+
+@cli.command()
+def init() -> None:
+    """Write config.yaml and the workflows that ship into this folder."""
+    if Path(config.CONFIG_FILE).exists() or Path("workflows").exists():
+        raise AppError("config.yaml or workflows is here already, and init overwrites nothing.")
+    shutil.copy(config.SHIPPED / config.CONFIG_FILE, config.CONFIG_FILE)
+    shutil.copytree(config.SHIPPED / "workflows", "workflows")
+    click.echo("Wrote config.yaml and workflows/. Next:")
+    click.echo("  1. Set the address of your ComfyUI in config.yaml.")
+    click.echo("  2. Put DISCORD_TOKEN=... into a file named .env")
+    click.echo("  3. comfycord check")
+
+
+@cli.command()
+def invite() -> None:
+    """Print the link that brings the bot to a Discord server."""
+    _, secrets = config.load()
+    click.echo(asyncio.run(app.invite_link(secrets)))
+
+
+def _print_workflow(workflow: Workflow, nodes: dict[str, NodeType]) -> None:
+    click.secho(f"{workflow.name} ({len(workflow.graph)} nodes)", bold=True)
+    for each in workflow.parameters(nodes).values():
+        targets = ", ".join(str(target) for target in each.targets)
+        shown = " ".join(str(each.default).split())
+        click.echo(f"  {each.name:<10} {targets:<24} {each.type:<8} {shown[:60]}")
+    for note in workflow.notes:
+        click.echo(f"  ! {note}")
+
+
+async def _look_around(library: Library, settings: Config, secrets: Secrets) -> dict[str, NodeType]:
+    """Reads the folder, and asks the servers for their nodes: without them ranges are unknown."""
+    await library.refresh()
+    async with app.clients(settings, secrets) as clients:
+        for client in clients.values():
+            with contextlib.suppress(ServerError):
+                return await client.object_info()
+    return {}
+
+
+async def _check(settings: Config, secrets: Secrets) -> list[Finding]:
+    """Everything that can be known before the bot runs."""
+    library = Library(Path(settings.workflows))
+    await library.refresh()
+    findings = [Finding(Level.OK, "config.yaml can be read")]
+    findings += health.library_findings(library.problems, library.workflows)
+    findings += await app.examine_discord(settings, secrets)
+    if not settings.servers:
+        findings.append(Finding(Level.FAILURE, "No ComfyUI server is set. Add one to config.yaml."))
+    async with app.clients(settings, secrets) as clients:
+        for client in clients.values():
+            findings += await health.examine_server(client, library.workflows)
+    return findings
+
+
+async def _until_stopped(work: Coroutine[object, object, None]) -> None:
+    """Ctrl-C and SIGTERM end *work* the same way, so that it can close what it opened."""
+    task = asyncio.ensure_future(work)
+    with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The bot in a Discord-like page on loopback: the real bot and cogs, no token, no GPU.
+
+The page is simcord's preview. Simcord is made for tests: its clock stands still and the page
+waits until the bot has nothing to do. `lively` changes both, and that is the only place that
+touches simcord's private parts, so its version is pinned exactly.
+"""
+
+import asyncio
+import tempfile
+import time
+import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import discord
+import simcord
+from simcord._settlement import _run_due_virtual_callbacks
+
+from bot.app import Comfycord
+from bot.config import SHIPPED, Config, Secrets, ServerSettings
+from bot.errors import ConfigError
+from comfy.standin import Pace, StandIn
+
+_TICK = 0.1  # seconds between two steps of the page's clock
+_PUBLISH_EVERY = 0.5  # a page with many pictures takes a while to build
+_ACKNOWLEDGE = 3.0  # Discord's own limit for a first answer
+
+
+async def run_demo(server: str | None, port: int | None, *, open_browser: bool) -> None:
+    """Until it is cancelled or the page's session is ended."""
+    async with AsyncExitStack() as stack:
+        if server is None:
+            server = (await stack.enter_async_context(StandIn(pace=Pace(node=0.1, step=0.2)))).url
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="comfycord-demo-"))
+        try:
+            bot = Comfycord(demo_config(server, Path(folder)), Secrets())
+        except ValueError as error:
+            raise ConfigError(
+                f"--server: {server!r} needs http:// or https:// in front."
+            ) from error
+        env = await stack.enter_async_context(lively(bot))
+        guild = env.create_guild("Comfy Lab")
+        channel = guild.create_text_channel("pictures")
+        manage = discord.Permissions(manage_guild=True, manage_messages=True)
+        moderators = guild.create_role("Moderators", permissions=manage)
+        people = [
+            guild.add_member(env.create_user("alice", global_name="Alice")),
+            guild.add_member(env.create_user("ben", global_name="Ben")),
+            guild.add_member(env.create_user("mia", global_name="Mia (mod)"), roles=[moderators]),
+        ]
+        view = env.preview(channel, viewers=people, layout="channel", port=port)
+        page = await stack.enter_async_context(view)
+        publishing = asyncio.create_task(_publish_changes(env, page))
+        try:
+            click.echo(f"The demo is at {page.url}")
+            click.echo("Type first:  /generate  and choose prompt:  a lighthouse in a storm")
+            if open_browser:
+                await asyncio.to_thread(webbrowser.open, page.url)
+            await page.wait_closed()
+        finally:
+            publishing.cancel()
+
+
+def demo_config(server: str, folder: Path) -> Config:
+    return Config(
+        servers=(ServerSettings(name="local", url=server),),
+        database=f"sqlite:///{folder.as_posix()}/demo.db",
+        workflows=str(SHIPPED / "workflows"),
+    )
+
+
+@asynccontextmanager
+async def lively(bot: Comfycord) -> AsyncIterator[simcord.Env]:
+    """A simulated Discord around *bot* whose clock runs, and which waits for answers only."""
+    env = simcord.Env(bot, check_errors=False)
+    env.backend.clock._epoch = datetime.now(UTC)
+    env.backend.bot_user.name = "Comfycord"
+    abandoned: set[int] = set()
+
+    async def until_acknowledged(**_: Any) -> None:
+        deadline = time.perf_counter() + _ACKNOWLEDGE
+        while True:
+            _run_due_virtual_callbacks(env._settlement_state(), float("inf"))
+            every = env.backend.interactions.values()
+            waiting = {each.id for each in every if not each.responded} - abandoned
+            if not waiting:
+                return
+            if time.perf_counter() > deadline:
+                abandoned.update(waiting)
+                return
+            await asyncio.sleep(0.01)
+
+    env._settle_internal = until_acknowledged  # type: ignore[method-assign]
+    await env.start()
+    clock = asyncio.create_task(_run_clock(env))
+    try:
+        yield env
+    finally:
+        clock.cancel()
+        await asyncio.gather(clock, return_exceptions=True)
+        await bot.close()
+        await env.shutdown()
+
+
+async def _run_clock(env: simcord.Env) -> None:
+    before = time.perf_counter()
+    while True:
+        await asyncio.sleep(_TICK)
+        now = time.perf_counter()
+        await env._advance_to(env._virtual_time + now - before, float("inf"))
+        before = now
+
+
+async def _publish_changes(env: simcord.Env, page: simcord.Preview) -> None:
+    seen = 0
+    while True:
+        await asyncio.sleep(_PUBLISH_EVERY)
+        if (now := len(env.backend.transcript)) != seen:
+            seen = now
+            for each in list(page._pages.values()):
+                page._publish(each, reason="refresh")

@@ -1,0 +1,185 @@
+"""The gateway of the fake Discord: one session that can be resumed, over any number of sockets."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WSMsgType, web
+
+from tests.fakes.discord_messages import EPHEMERAL, Json
+
+if TYPE_CHECKING:
+    from tests.fakes.discord import FakeDiscord
+
+DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT, INVALID_SESSION, HELLO, ACK = (
+    0,
+    1,
+    2,
+    6,
+    7,
+    9,
+    10,
+    11,
+)
+
+GUILDS, GUILD_MESSAGES, DIRECT_MESSAGES = 1 << 0, 1 << 9, 1 << 12
+PRIVILEGED = 1 << 1 | 1 << 8 | 1 << 15
+HANG_UP_SECONDS = 5.0
+
+
+class Link:
+    """One socket. Frames go out in the order given; a number hangs up with that close code."""
+
+    def __init__(self, socket: web.WebSocketResponse, *, compress: bool) -> None:
+        self.gone = asyncio.Event()
+        self._socket = socket
+        self._deflate = zlib.compressobj() if compress else None
+        self._out: asyncio.Queue[Json | int | None] = asyncio.Queue()
+
+    def send(self, frame: Json | int | None) -> None:
+        self._out.put_nowait(frame)
+
+    async def write(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while (frame := await self._out.get()) is not None:
+                if isinstance(frame, int):
+                    await self._socket.close(code=frame)
+                    return
+                text = json.dumps(frame)
+                if self._deflate is None:
+                    await self._socket.send_str(text)
+                else:
+                    data = self._deflate.compress(text.encode())
+                    await self._socket.send_bytes(data + self._deflate.flush(zlib.Z_SYNC_FLUSH))
+
+
+@dataclass(eq=False)
+class Session:
+    """What was dispatched since IDENTIFY, so that RESUME can replay it."""
+
+    intents: int
+    link: Link | None
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    sent: list[Json] = field(default_factory=list)
+
+    def dispatch(self, event: str, data: Any) -> None:
+        frame = {"op": DISPATCH, "t": event, "s": len(self.sent) + 1, "d": data}
+        self.sent.append(frame)
+        if self.link:
+            self.link.send(frame)
+
+
+class Gateway:
+    """Takes the bot's connections and hands events to its session."""
+
+    def __init__(self, fake: "FakeDiscord") -> None:
+        self.identifies = 0
+        self.resumes = 0
+        self.session: Session | None = None
+        self._fake = fake
+        self._links: set[Link] = set()
+
+    def dispatch(self, event: str, data: Json) -> None:
+        """Send an event, unless the bot's intents leave it out; with no session it is lost."""
+        intent = 0
+        if event.startswith("MESSAGE_"):
+            intent = GUILD_MESSAGES if "guild_id" in data else DIRECT_MESSAGES
+            if data.get("flags", 0) & EPHEMERAL:
+                return
+        elif event.startswith(("GUILD_", "CHANNEL_")):
+            intent = GUILDS
+        if self.session and self.session.intents & intent == intent:
+            self.session.dispatch(event, data)
+
+    async def drop(self, *, op: int | None = None, code: int | None = None) -> None:
+        """See `FakeDiscord.drop`."""
+        if (op in (RECONNECT, INVALID_SESSION)) == (code is not None):
+            raise ValueError("say op=7, op=9 or code=...")
+        session = self.session
+        if session is None or session.link is None:
+            raise RuntimeError("no bot is connected")
+        link, session.link = session.link, None
+        if op == INVALID_SESSION:
+            self.session = None
+            link.send({"op": INVALID_SESSION, "d": False})
+        elif op == RECONNECT:
+            link.send({"op": RECONNECT, "d": None})
+        else:
+            link.send(code)
+        await asyncio.wait_for(link.gone.wait(), HANG_UP_SECONDS)
+
+    async def close(self) -> None:
+        for link in tuple(self._links):
+            link.send(1001)
+            await asyncio.wait_for(link.gone.wait(), HANG_UP_SECONDS)
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(timeout=1.0)
+        await socket.prepare(request)
+        link = Link(socket, compress=request.query.get("compress") == "zlib-stream")
+        self._links.add(link)
+        link.send({"op": HELLO, "d": {"heartbeat_interval": 41250}})
+        writer = asyncio.create_task(link.write())
+        try:
+            async for frame in socket:
+                if frame.type is WSMsgType.TEXT:
+                    self._receive(link, json.loads(frame.data))
+        finally:
+            link.send(None)
+            await writer
+            self._links.discard(link)
+            if self.session and self.session.link is link:
+                self.session.link = None
+            link.gone.set()
+            self._fake.changed()
+        return socket
+
+    def _receive(self, link: Link, frame: Json) -> None:
+        data = frame.get("d")
+        match frame["op"]:
+            case 1:
+                link.send({"op": ACK})
+            case 2 | 6 if data["token"] != self._fake.token:
+                link.send(4004)
+            case 2 if data["intents"] & PRIVILEGED & ~self._fake.privileged_intents:
+                link.send(4014)
+            case 2:
+                self._identify(link, data["intents"])
+            case 6:
+                self._resume(link, data)
+
+    def _identify(self, link: Link, intents: int) -> None:
+        fake = self._fake
+        self.session = session = Session(intents, link)
+        guilds = [guild for guild in fake.guilds.values() if guild.installed]
+        session.dispatch(
+            "READY",
+            {
+                "v": 10,
+                "user": fake.me,
+                "guilds": [{"id": str(guild.id), "unavailable": True} for guild in guilds],
+                "session_id": session.id,
+                "resume_gateway_url": fake.url.replace("http", "ws", 1) + "/gateway",
+                "application": {"id": fake.me["id"], "flags": 0},
+            },
+        )
+        for guild in guilds:
+            self.dispatch("GUILD_CREATE", fake.guild_payload(guild))
+        self.identifies += 1
+        fake.changed()
+
+    def _resume(self, link: Link, data: Json) -> None:
+        session = self.session
+        if session is None or session.id != data["session_id"]:
+            link.send({"op": INVALID_SESSION, "d": False})
+            return
+        session.link = link
+        for frame in session.sent[data["seq"] :]:
+            link.send(frame)
+        session.dispatch("RESUMED", {})
+        self.resumes += 1
+        self._fake.changed()
