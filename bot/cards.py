@@ -135,8 +135,8 @@ def _card(job: Job, colour: discord.Colour, text: str, *, cancel: bool = False) 
 
 
 def _asked(job: Job) -> str:
-    asked = f"> {neutral(job.request.text)}\n" if job.request.text else ""
-    return f"{asked}**{neutral(job.request.workflow, 100)}** for <@{job.request.user_id}>"
+    asked = f"\n> {neutral(job.request.text)}" if job.request.text else ""
+    return f"**{neutral(job.request.workflow, 100)}** for <@{job.request.user_id}>{asked}"
 
 
 def _facts(job: Job) -> str:

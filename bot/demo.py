@@ -121,5 +121,6 @@ async def _publish_changes(env: simcord.Env, page: simcord.Preview) -> None:
         await asyncio.sleep(_PUBLISH_EVERY)
         if (now := len(env.backend.transcript)) != seen:
             seen = now
+            page._advance_presentation_time()
             for each in list(page._pages.values()):
                 page._publish(each, reason="refresh")

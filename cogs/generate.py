@@ -99,7 +99,8 @@ def check_place(interaction: Interaction) -> None:
         if interaction.context.private_channel:
             raise UserError("I cannot post into this conversation. Use a server or message me.")
         return
-    if not interaction.is_guild_integration():
+    known = interaction.client.get_guild(interaction.guild_id) is not None
+    if not (known or interaction.is_guild_integration()):
         raise UserError("I am not a member of this server, so I cannot post here.")
     in_thread = isinstance(interaction.channel, discord.Thread)
     if missing := missing_permissions(interaction.app_permissions, thread=in_thread):
