@@ -56,9 +56,8 @@ def result_card(
         body.append(gallery)
     body += [ui.File(f"attachment://{each.name}") for each in files if each not in pictures]
     if part == 0:
-        body += [
-            ui.TextDisplay(f"> {neutral(text, 500)}") for text in job.texts[:5] if text.strip()
-        ]
+        told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
+        body += [ui.TextDisplay(f"> {neutral(text, 500)}") for text in told]
     notes = [*left_out, *([job.note] if job.note else [])]
     if notes:
         body.append(ui.TextDisplay("\n".join(f"-# ⚠ {each}" for each in notes)))

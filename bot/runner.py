@@ -412,7 +412,7 @@ class Runner:
         return moved
 
     async def _keep(self, before: Job, after: Job) -> Job:
-        if await asyncio.shield(self._store.save(before, after)):
+        if await self._store.save(before, after):
             return after
         return await self._store.get(before.id) or after
 

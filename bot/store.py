@@ -1,5 +1,6 @@
 """The only SQL. Every change of a job is a compare-and-set on its state, committed at once."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -61,6 +62,8 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._writing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[sa.CursorResult[Any]]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -74,7 +77,9 @@ class Store:
                     await connection.commit()
             except sa.exc.DatabaseError as error:
                 raise StoreError(f"The database {url} cannot be opened: {error.orig}.") from error
-            yield cls(engine)
+            store = cls(engine)
+            yield store
+            await asyncio.gather(*store._under_way, return_exceptions=True)
         finally:
             await engine.dispose()
 
@@ -136,11 +141,15 @@ class Store:
         before = sa.select(jobs.c.number).where(jobs.c.id == job.id).scalar_subquery()
         return 1 + await self._count(_is_pending, jobs.c.number < before)
 
-    async def count_pending(self) -> int:
-        return await self._count(_is_pending)
-
-    async def count_open_of(self, user_id: int) -> int:
-        return await self._count(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
+    async def load(self, user_id: int) -> tuple[int, int]:
+        """How many jobs of this person are open, and how many of everybody wait."""
+        count = sa.select(sa.func.count()).select_from(jobs)
+        mine = count.where(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
+        everybody = count.where(_is_pending)
+        row = (
+            await self._execute(sa.select(mine.scalar_subquery(), everybody.scalar_subquery()))
+        ).one()
+        return int(row[0]), int(row[1])
 
     async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
         found = await self._many(*where, order=jobs.c.number.desc(), limit=1)
@@ -153,17 +162,29 @@ class Store:
         limit: int | None = None,
     ) -> list[Job]:
         query = sa.select(jobs).where(*where).order_by(order).limit(limit)
-        async with self._engine.connect() as connection:
-            return [_job(row) for row in await connection.execute(query)]
+        return [_job(row) for row in (await self._execute(query)).all()]
 
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*where)
-        async with self._engine.connect() as connection:
-            return int((await connection.execute(query)).scalar_one())
+        return int((await self._execute(query)).scalar_one())
 
     async def _write(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
-        async with self._engine.begin() as connection:
-            return (await connection.execute(statement)).rowcount
+        """One after the other: writers that meet in SQLite sleep before they try again."""
+        async with self._writing:
+            return (await self._execute(statement)).rowcount
+
+    async def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+        """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
+        and its connection goes back to the pool."""
+
+        async def execute() -> sa.CursorResult[Any]:
+            async with self._engine.begin() as connection:
+                return await connection.execute(statement)
+
+        task = asyncio.create_task(execute())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
 
 
 def _engine(url: str) -> AsyncEngine:

@@ -111,8 +111,7 @@ def check_place(interaction: Interaction) -> None:
 async def submit(interaction: Interaction, request: Request) -> None:
     """The row first, then the placeholder. Only what Discord has shown becomes a job."""
     bot = interaction.client
-    mine = await bot.store.count_open_of(request.user_id)
-    pending = await bot.store.count_pending()
+    mine, pending = await bot.store.load(request.user_id)
     check_limits(bot.config.limits, mine=mine, pending=pending)
     if not await bot.store.add(request):
         log.info("interaction %s came twice", request.interaction_id)

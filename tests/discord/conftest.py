@@ -1,0 +1,131 @@
+"""A whole bot between a wire-level Discord and a stand-in ComfyUI, all in this process."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bot import runner, servers
+from bot.app import Comfycord, use_discord_api
+from bot.config import Config, Secrets, ServerSettings
+from bot.jobs import Job
+from comfy.standin import Pace
+from tests.fakes.comfyui import FakeComfyUI
+from tests.fakes.discord import Channel, FakeDiscord, Guild, Interaction, User
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "the.token.of-the-bot"
+
+
+@dataclass
+class World:
+    discord: FakeDiscord
+    comfyui: FakeComfyUI
+    guild: Guild
+    channel: Channel
+    alice: User
+    mod: User
+    folder: Path
+    bots: list[tuple[Comfycord, asyncio.Task[None]]] = field(default_factory=list)
+
+    @property
+    def bot(self) -> Comfycord:
+        return self.bots[-1][0]
+
+    def config(self, **changes: object) -> Config:
+        settings = {
+            "servers": (ServerSettings(name="local", url=self.comfyui.url),),
+            "database": f"sqlite:///{self.folder}/data/test.db",
+            "workflows": str(self.folder / "workflows"),
+        }
+        return Config.model_validate(settings | changes)
+
+    async def start(self, *, up: bool = True, **changes: object) -> Comfycord:
+        """A bot that is ready; *up*: it has also learned what the server can do."""
+        bot = Comfycord(self.config(**changes), Secrets(), ready_timeout=0.05)
+        task = asyncio.create_task(bot.start(TOKEN))
+        self.bots.append((bot, task))
+        await self.discord.ready()
+        if up:
+            for server in bot.servers.values():
+                await asyncio.wait_for(server.wait_up(), 5)
+        return bot
+
+    async def stop(self) -> None:
+        """Ends the bot as a crash would not: but nothing is written in `close`."""
+        bot, task = self.bots.pop()
+        await bot.close()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def generate(self, **options: object) -> Interaction:
+        """An answered /generate of Alice's, of the postcard if nothing else is said."""
+        asked = {"workflow": "postcard", "prompt": "a cat in the snow"} | options
+        interaction = self.discord.slash(self.alice, self.channel, "generate", **asked)
+        return await interaction.answered()
+
+    async def posted(self, interaction: Interaction) -> dict[str, bytes]:
+        """The files of the placeholder, once it has become the result."""
+        await self.discord.until(lambda: interaction.message and self.files(interaction))
+        return self.files(interaction)
+
+    def files(self, interaction: Interaction) -> dict[str, bytes]:
+        return self.discord.files_of(interaction.message)
+
+    async def pending(self) -> Job:
+        """The job that waits in the bot's queue; its row comes a moment after the answer."""
+        async with asyncio.timeout(5):
+            while not (jobs := await self.bot.store.pending(1)):
+                await asyncio.sleep(0.01)
+        return jobs[0]
+
+    async def told(self, interaction: Interaction, words: str) -> str:
+        """The text of the answer, once it says *words*."""
+        await self.discord.until(lambda: words in text_of(interaction.message))
+        return text_of(interaction.message)
+
+
+def text_of(message: dict | None) -> str:
+    """Everything that a person reads in a message."""
+    if message is None:
+        return ""
+    found = [message.get("content") or ""]
+
+    def collect(components: list[dict]) -> None:
+        for each in components:
+            found.append(each.get("content") or each.get("label") or "")
+            collect(each.get("components", []))
+
+    collect(message.get("components", []))
+    return "\n".join(text for text in found if text)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(runner, "_SILENCE", 0.5)
+    monkeypatch.setattr(runner, "_STRANGER", 0.1)
+    monkeypatch.setattr(runner, "_CERTAIN", 0.1)
+    monkeypatch.setattr(runner, "_PATIENCE", (0.05, 0.2))
+    monkeypatch.setattr(servers, "_RETRY", (0.05, 0.2))
+    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    async with FakeDiscord(token=TOKEN) as discord, FakeComfyUI(pace=Pace(0, 0)) as comfyui:
+        use_discord_api(discord.url)
+        guild = discord.add_guild("Lab")
+        lab = World(
+            discord,
+            comfyui,
+            guild,
+            discord.add_channel(guild, "art"),
+            discord.add_user("alice"),
+            discord.add_user("mod", permissions=0x20 | 0x2000),
+            tmp_path,
+        )
+        try:
+            yield lab
+        finally:
+            while lab.bots:
+                await lab.stop()
