@@ -31,6 +31,7 @@ FILES_PER_MESSAGE = 10  # https://docs.discord.com/developers/resources/message
 REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields included
 FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
 PROGRESS_EVERY = 1.5  # seconds between two edits of one message
+_EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
 _LOOKBACK = 50  # messages that are searched for an earlier try
 
 # What the bot needs in a channel before it spends GPU time on it.
@@ -109,8 +110,10 @@ class Delivery:
         live = self._live.pop(job.id, None)
         if live and live.task:
             live.task.cancel()
-            under_way = [live.task, live.edit] if live.edit else [live.task]
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(live.task, return_exceptions=True)
+        if live and live.edit:
+            await asyncio.wait([live.edit], timeout=_EDIT_PATIENCE)
+            live.edit.cancel()
 
     # Ends
 

@@ -77,11 +77,21 @@ class World:
         return self.discord.files_of(interaction.message)
 
     async def pending(self) -> Job:
-        """The job that waits in the bot's queue; its row comes a moment after the answer."""
-        async with asyncio.timeout(5):
-            while not (jobs := await self.bot.store.pending(1)):
-                await asyncio.sleep(0.01)
-        return jobs[0]
+        """The job that waits in the bot's queue."""
+        await self.commands_end()
+        (job,) = await self.bot.store.pending(1)
+        return job
+
+    async def commands_end(self) -> None:
+        """An answer reaches the person a moment before the command has written its last row."""
+        await asyncio.gather(
+            *(each for each in asyncio.all_tasks() if each.get_name() == "CommandTree-invoker")
+        )
+
+    async def jobs_end(self) -> None:
+        """Until the jobs on their way need nothing more."""
+        await self.commands_end()
+        await asyncio.wait_for(asyncio.gather(*self.bot.runner._following.values()), 5)
 
     async def told(self, interaction: Interaction, words: str) -> str:
         """The text of the answer, once it says *words*."""

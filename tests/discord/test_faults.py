@@ -21,16 +21,9 @@ PATCHES = ("PATCH", "/channels/*/messages/*")
 async def finished(world: World, interaction: Interaction) -> None:
     """The placeholder became the result, the job is closed, and it ran once."""
     await world.posted(interaction)
-    await closed(world)
+    await world.jobs_end()
     assert len(world.comfyui.executed) == 1
     assert len(world.discord.messages[world.channel.id]) == 1
-
-
-async def closed(world: World) -> None:
-    """Until the newest job needs nothing more."""
-    async with asyncio.timeout(5):
-        while (await world.bot.store.recent(world.alice.id, 1))[0].open:
-            await asyncio.sleep(0.01)
 
 
 async def test_the_socket_drops_while_a_job_runs(world: World) -> None:
@@ -184,7 +177,7 @@ async def test_a_deleted_placeholder_is_replaced_by_one_new_message(world: World
 
     messages = world.discord.messages[world.channel.id]
     await world.discord.until(lambda: messages and world.discord.files_of(messages[-1]))
-    await closed(world)
+    await world.jobs_end()
     assert len(messages) == 1
 
 
@@ -202,7 +195,7 @@ async def test_a_new_message_whose_answer_is_lost_is_not_posted_twice(world: Wor
     world.comfyui.finish()
 
     await world.discord.until(lambda: world.discord.messages[world.channel.id])
-    await closed(world)
+    await world.jobs_end()
     assert len(world.discord.messages[world.channel.id]) == 1
 
 
@@ -215,7 +208,7 @@ async def test_a_channel_that_is_gone_ends_the_job_without_a_storm(world: World)
     world.discord.delete_channel(world.channel)
     world.comfyui.finish()
 
-    await closed(world)
+    await world.jobs_end()
     refused = [r for r in world.discord.requests if r.status in (403, 404)]
     assert len(refused) <= 3
 
@@ -227,7 +220,7 @@ async def test_automod_that_refuses_the_message_ends_the_job(world: World) -> No
 
     await world.generate()
 
-    await closed(world)
+    await world.jobs_end()
 
 
 async def test_a_lost_picture_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +260,7 @@ async def test_a_button_cancels_a_waiting_job(world: World) -> None:
     world.discord.click(world.alice, interaction.message, f"job:{job.id}:cancel")
 
     await world.told(interaction, "Cancelled.")
-    await closed(world)
+    await world.jobs_end()
 
 
 async def test_others_cannot_cancel_but_moderators_can(world: World) -> None:
@@ -285,17 +278,16 @@ async def test_others_cannot_cancel_but_moderators_can(world: World) -> None:
     await world.told(interaction, "Cancelled.")
 
 
-async def test_a_late_cancel_is_refused(world: World) -> None:
-    world.discord.faults.append(Fault(*PATCHES, status=502, times=2))
+async def test_a_late_cancel_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Delivery, "show_progress", lambda *_: None)
+    monkeypatch.setattr("bot.runner._PATIENCE", (60, 60))
+    world.discord.faults.append(Fault(*PATCHES, reset=True))
     await world.start()
     interaction = await world.generate()
-    async with asyncio.timeout(5):
-        while not (jobs := await world.bot.store.recent(world.alice.id, 1)):
-            await asyncio.sleep(0.01)
-        while jobs[0].state is not JobState.EXECUTED:
-            jobs = await world.bot.store.recent(world.alice.id, 1)
+    await world.discord.until(lambda: any(r.files for r in world.discord.requests))
+    (job,) = await world.bot.store.recent(world.alice.id, 1)
 
-    click = world.discord.click(world.alice, interaction.message, f"job:{jobs[0].id}:cancel")
+    click = world.discord.click(world.alice, interaction.message, f"job:{job.id}:cancel")
     await click.answered()
 
     await world.discord.until(lambda: "too late" in text_of(click.message))
@@ -339,10 +331,9 @@ async def test_a_request_that_discord_never_showed_is_dropped(world: World) -> N
     await world.stop()
     await world.start()
 
-    async with asyncio.timeout(5):
-        while await world.bot.store.get(ghost.id):
-            await asyncio.sleep(0.01)
-    assert len(world.comfyui.executed) == 1
+    await world.posted(await world.generate())
+    assert await world.bot.store.get(ghost.id) is None
+    assert len(world.comfyui.executed) == 2
 
 
 async def test_an_answer_that_comes_too_late_leaves_no_job(world: World) -> None:
@@ -353,9 +344,8 @@ async def test_an_answer_that_comes_too_late_leaves_no_job(world: World) -> None
     world.discord.slash(world.alice, world.channel, "generate", workflow="postcard", prompt="hi")
 
     await world.discord.until(lambda: any(r.status == 404 for r in world.discord.requests))
-    async with asyncio.timeout(5):
-        while await world.bot.store.recent(world.alice.id, 1):
-            await asyncio.sleep(0.01)
+    await world.commands_end()
+    assert await world.bot.store.recent(world.alice.id, 1) == []
     assert world.comfyui.executed == []
 
 

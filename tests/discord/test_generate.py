@@ -1,5 +1,6 @@
 """/generate from the command to what stands in the channel."""
 
+import itertools
 import json
 
 import discord
@@ -329,7 +330,7 @@ async def test_progress_is_edited_in_at_most_once_in_a_while_and_the_picture_is_
     assert any("%" in text and "Sampling" in text for text in texts[:-1])
     assert "attachment://" in texts[-1]
     starts = [each.at for each in edits[:-1]]
-    assert all(later - before >= 1.4 for before, later in zip(starts, starts[1:], strict=False))
+    assert all(later - before >= 1.4 for before, later in itertools.pairwise(starts))
 
 
 async def test_the_picture_is_the_one_that_comfyui_made(world: World, tmp_path) -> None:  # type: ignore[no-untyped-def]

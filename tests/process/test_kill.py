@@ -1,0 +1,130 @@
+"""The bot as a process of its own, killed without warning and started again."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from comfy.standin import Pace
+from tests.fakes.comfyui import FakeComfyUI
+from tests.fakes.discord import FakeDiscord
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "the.token.of-the-bot"
+
+
+class Lab:
+    command = (sys.executable, "-m", "bot")
+
+    def __init__(self, discord: FakeDiscord, comfyui: FakeComfyUI, folder: Path) -> None:
+        self.discord, self.comfyui, self.folder = discord, comfyui, folder
+        self.channel = discord.add_channel(discord.add_guild("Lab"), "art")
+        self.alice = discord.add_user("alice")
+
+    async def start(self) -> asyncio.subprocess.Process:
+        environment = os.environ | {
+            "DISCORD_TOKEN": TOKEN,
+            "COMFYUI_BASE_URL": self.comfyui.url,
+            "COMFYCORD_DISCORD_API": self.discord.url,
+            "PYTHONPATH": str(ROOT),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *self.command, cwd=self.folder, env=environment
+        )
+        await self.discord.ready(timeout=30)
+        return process
+
+    async def generate(self):  # type: ignore[no-untyped-def]
+        asked = {"workflow": "postcard", "prompt": "a cat"}
+        return await self.discord.slash(self.alice, self.channel, "generate", **asked).answered()
+
+    def results(self) -> list[dict]:
+        messages = self.discord.messages[self.channel.id]
+        return [each for each in messages if self.discord.files_of(each)]
+
+
+async def end(process: asyncio.subprocess.Process, how: signal.Signals) -> int:
+    process.send_signal(how)
+    return await asyncio.wait_for(process.wait(), 10)
+
+
+@asynccontextmanager
+async def lab_in(folder: Path) -> AsyncIterator[Lab]:
+    shutil.copytree(ROOT / "workflows", folder / "workflows")
+    shutil.copy(ROOT / "config.yaml", folder)
+    async with FakeDiscord(token=TOKEN) as discord, FakeComfyUI(pace=Pace(0, 0)) as comfyui:
+        yield Lab(discord, comfyui, folder)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with lab_in(tmp_path) as each:
+        yield each
+
+
+async def test_a_kill_while_a_job_runs_costs_nothing(lab: Lab) -> None:
+    lab.comfyui.hold()
+    bot = await lab.start()
+    interaction = await lab.generate()
+    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+
+    await end(bot, signal.SIGKILL)
+    lab.comfyui.finish()
+    bot = await lab.start()
+
+    await lab.discord.until(lambda: lab.discord.files_of(interaction.message), timeout=20)
+    assert await end(bot, signal.SIGTERM) == 0
+    assert len(lab.results()) == 1
+    assert len(lab.comfyui.executed) == 1
+
+
+async def test_a_kill_after_the_post_and_before_its_answer_posts_nothing_twice(lab: Lab) -> None:
+    lab.comfyui.hold()
+    bot = await lab.start()
+    interaction = await lab.generate()
+    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+    held = lab.discord.hold("PATCH", "/channels/*/messages/*")
+    lab.comfyui.finish()
+    await held.reached()
+    while not lab.discord.files_of(interaction.message):  # it was still an edit of the progress
+        following = lab.discord.hold("PATCH", "/channels/*/messages/*")
+        held.release()
+        held = following
+        await held.reached()
+
+    await end(bot, signal.SIGKILL)
+    held.release()
+    posts = len(lab.discord.requests)
+    bot = await lab.start()
+
+    await lab.discord.until(
+        lambda: any(r.method == "PATCH" for r in lab.discord.requests[posts:]), timeout=20
+    )
+    assert await end(bot, signal.SIGTERM) == 0
+    assert len(lab.results()) == 1
+    assert len(lab.discord.messages[lab.channel.id]) == 1
+    assert len(lab.discord.files_of(interaction.message)) == 1
+    assert len(lab.comfyui.executed) == 1
+
+
+async def test_a_kill_while_jobs_wait_keeps_them_all(lab: Lab) -> None:
+    lab.comfyui.hold()
+    bot = await lab.start()
+    interactions = [await lab.generate() for _ in range(4)]
+    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+
+    await end(bot, signal.SIGKILL)
+    lab.comfyui.finish()
+    bot = await lab.start()
+
+    for each in interactions:
+        await lab.discord.until(lambda each=each: lab.discord.files_of(each.message), timeout=20)
+    assert await end(bot, signal.SIGTERM) == 0
+    assert len(lab.results()) == 4
+    assert len(lab.comfyui.executed) == 4
