@@ -100,9 +100,9 @@ async def lively(bot: Comfycord) -> AsyncIterator[simcord.Env]:
     try:
         yield env
     finally:
+        await bot.close()
         clock.cancel()
         await asyncio.gather(clock, return_exceptions=True)
-        await bot.close()
         await env.shutdown()
 
 

@@ -57,6 +57,8 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> str:
     """Which input of which node ComfyUI did not take. Its own texts hold server paths."""
     if error.kind in ("missing_node_type", "invalid_prompt"):
         return "The server lacks a custom node that this workflow needs. Ask a moderator."
+    if error.kind == "too_large":
+        return "This request is too large for the server. Make it smaller."
     for each in error.node_errors:
         what = _COMPLAINTS.get(each.kind)
         if what:

@@ -84,10 +84,9 @@ class Runner:
                     await self.dispatch()
                 except Exception:
                     log.exception("the queue could not be worked on; trying again")
-                try:
-                    await asyncio.wait_for(self._wake.wait(), _IDLE)
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE):
+                        await self._wake.wait()
                 self._wake.clear()
         finally:
             for task in self._following.values():
@@ -215,7 +214,10 @@ class Runner:
                 return job
             except ServerError as error:  # it was answered, and not accepted
                 log.warning("job %s: %s", job.short_id, error)
-                return await self._requeue(job)
+                server.doubt(error)
+                return await self._move(
+                    job, JobState.PENDING, server=None, prompt_id=None, attempt=job.attempt - 1
+                )
             note = ""
             if accepted.node_errors:
                 log.warning("job %s: dropped outputs: %s", job.short_id, accepted.node_errors)
@@ -227,7 +229,8 @@ class Runner:
         """The job as it is when the server answers again, or when somebody cancelled it."""
         while not server.up and job.state is JobState.SUBMITTING:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait_up(), _CERTAIN)
+                async with asyncio.timeout(_CERTAIN):
+                    await server.wait_up()
             job = await self._store.get(job.id) or job
         return job
 
@@ -291,12 +294,11 @@ class Runner:
             left = quiet_since + patience - clock()
             if left <= 0:
                 return False
-            try:
-                await asyncio.wait_for(watch.changed.wait(), left)
-            except TimeoutError:
-                continue
-            watch.changed.clear()
-            return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await watch.changed.wait()
+                watch.changed.clear()
+                return True
 
     async def _ended(self, job: Job, server: Server, entry: HistoryEntry) -> Job:
         now = datetime.now(UTC)

@@ -1,6 +1,7 @@
 """The ComfyUI servers: which are up, what each can run, what each holds, which prompt is where."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -55,6 +56,7 @@ class Server:
         self.client_id: str | None = None
         self._watches: dict[str, Watch] = {}
         self._changed = asyncio.Event()
+        self._doubts: asyncio.Queue[ServerError] = asyncio.Queue()
 
     @property
     def up(self) -> bool:
@@ -81,6 +83,11 @@ class Server:
         """Wake whoever watches *prompt_id*: something else happened to its job."""
         if watch := self._watches.get(prompt_id or ""):
             watch.changed.set()
+
+    def doubt(self, error: ServerError) -> None:
+        """It took no prompt: out of rotation, until a new connection and its delay."""
+        self.problem = str(error)
+        self._doubts.put_nowait(error)
 
     async def wait_up(self) -> None:
         while not self.up:
@@ -109,6 +116,7 @@ class Server:
     async def _serve(self, on_change: Callable[[], None]) -> None:
         async with self.client.connect() as socket:
             self.client_id = socket.client_id
+            self._doubts = asyncio.Queue()
             tasks = [
                 asyncio.create_task(self._listen(socket)),
                 asyncio.create_task(self._learn(on_change)),
@@ -138,7 +146,9 @@ class Server:
                 log.info("server %s is up: ComfyUI %s", self.name, self.version)
             self.problem = None
             self._announce(on_change)
-            await asyncio.sleep(_LEARN_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEARN_EVERY):
+                    raise await self._doubts.get()
 
     def _announce(self, on_change: Callable[[], None]) -> None:
         self._changed.set()

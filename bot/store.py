@@ -146,10 +146,9 @@ class Store:
         count = sa.select(sa.func.count()).select_from(jobs)
         mine = count.where(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
         everybody = count.where(_is_pending)
-        row = (
-            await self._execute(sa.select(mine.scalar_subquery(), everybody.scalar_subquery()))
-        ).one()
-        return int(row[0]), int(row[1])
+        query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
+        row: sa.Row[Any] = (await self._execute(query)).one()
+        return row[0], row[1]
 
     async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
         found = await self._many(*where, order=jobs.c.number.desc(), limit=1)

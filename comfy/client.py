@@ -1,13 +1,14 @@
 """One ComfyUI server over HTTP and WebSocket: one method per route, one door for errors."""
 
 import asyncio
+import base64
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import yarl
@@ -32,7 +33,10 @@ from comfy.models import (
 )
 from comfy.nodes import NodeType, parse_object_info
 
+T = TypeVar("T")
+
 _CONNECT = 5.0
+_HANDSHAKE = 10.0
 _ANSWER = 30.0  # /object_info takes 0.6 s on an idle server, more while a model loads
 _DOWNLOAD_STALL = 30.0
 _HEARTBEAT = 20.0  # the server never pings; without ours a half-open socket stays open for ever
@@ -51,7 +55,8 @@ class Access:
         if self.token:
             return {"Authorization": f"Bearer {self.token}"}
         if self.login:
-            return {"Authorization": aiohttp.BasicAuth(*self.login).encode()}
+            told = base64.b64encode(":".join(self.login).encode()).decode()
+            return {"Authorization": f"Basic {told}"}
         return {}
 
     def ssl(self) -> ssl.SSLContext | bool:
@@ -99,19 +104,29 @@ class ComfyClient:
         `number` is never sent: two equal ones with one id kill the server's worker.
         """
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
-        accepted = PromptAccepted.from_json(await self._json("POST", "prompt", body))
+        try:
+            accepted = self._read_as(
+                PromptAccepted.from_json, await self._json("POST", "prompt", body)
+            )
+        except NotComfyUI as error:
+            if error.__cause__ is None:  # a status that says nobody took it
+                raise
+            raise ServerUnavailable(f"{self.url} took the prompt and answered nonsense") from error
         if accepted.prompt_id != prompt_id:
+            await self.delete_queued(accepted.prompt_id)
             raise ServerError(f"{self.url} ignores our prompt_id: it needs ComfyUI 0.3.45 or later")
         return accepted
 
     async def queue(self) -> Queue:
-        return Queue.from_json(await self._json("GET", "queue"))
+        return self._read_as(Queue.from_json, await self._json("GET", "queue"))
 
     async def history(self, prompt_id: str) -> HistoryEntry | None:
         """None while the prompt waits or runs, and when the server does not know it."""
         data = await self._json("GET", f"history/{prompt_id}")
         entry = data.get(prompt_id)
-        return HistoryEntry.from_json(prompt_id, entry) if entry else None
+        if not entry:
+            return None
+        return self._read_as(lambda each: HistoryEntry.from_json(prompt_id, each), entry)
 
     async def delete_queued(self, prompt_id: str) -> None:
         """No effect on a prompt that runs already; the answer is the same."""
@@ -143,16 +158,14 @@ class ComfyClient:
         """
         client_id = uuid.uuid4().hex
         try:
-            connection = await asyncio.wait_for(
-                self._session.ws_connect(
+            async with asyncio.timeout(_HANDSHAKE):
+                connection = await self._session.ws_connect(
                     (self._url / "ws").with_query(clientId=client_id),
                     headers=self._headers,
                     ssl=self._ssl,
                     heartbeat=_HEARTBEAT,
                     max_msg_size=_FRAME_LIMIT,
-                ),
-                _CONNECT + _CONNECT,
-            )
+                )
         except aiohttp.WSServerHandshakeError as error:
             raise self._refused(error.status) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -177,6 +190,8 @@ class ComfyClient:
     async def _read(self, method: str, path: str, body: Any = None) -> bytes:
         async with self._request(method, path, body) as response:
             await self._raise_for_status(response)
+            if response.content_type == "text/html":
+                raise self._not_comfyui()
             return await response.read()
 
     @asynccontextmanager
@@ -201,7 +216,7 @@ class ComfyClient:
                 json=body,
             ) as response:
                 yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:  # an OSError is the caller's
             raise self._unavailable(error) from error
 
     async def _raise_for_status(self, response: aiohttp.ClientResponse) -> None:
@@ -209,7 +224,10 @@ class ComfyClient:
         if response.status == 200:
             return
         if response.status == 400 and response.content_type == "application/json":
-            data = await response.json()
+            try:
+                data = await response.json()
+            except ValueError as broken:
+                raise self._unavailable(broken) from broken
             error = data.get("error") if isinstance(data, dict) else None
             about = error if isinstance(error, dict) else {"message": str(error)}
             raise PromptRefused(
@@ -217,6 +235,8 @@ class ComfyClient:
                 str(about.get("type", "")),
                 parse_node_errors(data.get("node_errors") if isinstance(data, dict) else None),
             )
+        if response.status == 413:
+            raise PromptRefused(f"{self.url} takes no prompt of this size", "too_large")
         raise self._refused(response.status)
 
     def _refused(self, status: int) -> ServerError:
@@ -225,6 +245,12 @@ class ComfyClient:
         if status in (404, 405) or 300 <= status < 400:
             return NotComfyUI(f"{self.url} is not a ComfyUI server (HTTP {status})")
         return ServerUnavailable(f"{self.url} answered HTTP {status}")
+
+    def _read_as(self, make: Callable[[Any], T], data: Any) -> T:
+        try:
+            return make(data)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise self._not_comfyui() from error
 
     def _not_comfyui(self) -> NotComfyUI:
         return NotComfyUI(f"{self.url} does not answer as a ComfyUI server does")
@@ -248,4 +274,6 @@ class Socket:
         stops the frames of all others.
         """
         async for message in self._connection:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                return
             yield parse_text(message.data) if message.type is aiohttp.WSMsgType.TEXT else None

@@ -55,7 +55,7 @@ def parse_text(text: str) -> Event | None:
         return None
     try:
         message = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match message:
         case {"type": "execution_start", "data": {"prompt_id": str(prompt_id)}}:

@@ -94,7 +94,9 @@ def upstream(graph: Graph, node_id: str) -> set[str]:
 def title(graph: Graph, node_id: str) -> str:
     """What the editor shows on the node; its class where nobody named it."""
     node = graph.get(node_id, {})
-    return str(node.get("_meta", {}).get("title") or node.get("class_type", node_id))
+    meta = node.get("_meta")
+    named = meta.get("title") if isinstance(meta, dict) else None
+    return str(named or node.get("class_type", node_id))
 
 
 def with_inputs(graph: Graph, values: Mapping[InputRef, Any]) -> Graph:

@@ -5,6 +5,7 @@ Changes on disk are picked up. A file that breaks keeps its last good version an
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -122,14 +123,14 @@ def parse_sidecar(text: str) -> Sidecar:
     try:
         data: Any = yaml.safe_load(text)
         return Sidecar.model_validate({} if data is None else data, strict=False)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise WorkflowFileError(f"has a sidecar that is not YAML{where}.") from error
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's own dates can be wrong
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise WorkflowFileError(f"has a sidecar that is not YAML{where}.") from error
 
 
 _Stamp = tuple[tuple[int, int] | None, ...]
@@ -196,6 +197,8 @@ def _differs(name: str, now: Mapping[str, _Entry], before: Mapping[str, _Entry])
 
 def _read_folder(folder: Path, known: Mapping[str, _Entry]) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
+    if known and not os.access(folder, os.R_OK | os.X_OK):  # `glob` would find nothing in it
+        raise OSError(f"{folder} is not there or not readable")
     for path in sorted(folder.glob("*.json")):
         stamp = (_stamp(path), _stamp(path.with_suffix(".yaml")))
         before = known.get(path.stem)

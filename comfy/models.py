@@ -32,9 +32,9 @@ class Queue:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Items are lists `[number, prompt_id, …]`; the pending ones come as a heap, unsorted."""
-        pending = sorted((item[0], str(item[1])) for item in data.get("queue_pending", ()))
+        pending = sorted((item[0], str(item[1])) for item in data["queue_pending"])
         return cls(
-            tuple(str(item[1]) for item in data.get("queue_running", ())),
+            tuple(str(item[1]) for item in data["queue_running"]),
             tuple(prompt_id for _, prompt_id in pending),
         )
 
@@ -175,6 +175,8 @@ class SystemStats:
 def parse_node_errors(data: Any) -> tuple[NodeError, ...]:
     found: list[NodeError] = []
     for node_id, about in data.items() if isinstance(data, dict) else ():
+        if not isinstance(about, dict):
+            continue
         for each in about.get("errors") or ():
             found.append(
                 NodeError(

@@ -1,5 +1,6 @@
 """`/object_info` → node and input types: every COMBO and V3 shape becomes one small type."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -81,11 +82,11 @@ NodeTypes = Mapping[str, NodeType]
 
 def parse_object_info(data: dict[str, Any]) -> dict[str, NodeType]:
     """One broken custom node does not hide the others: what is not an object is left out."""
-    return {
-        class_type: NodeType.from_json(class_type, each)
-        for class_type, each in data.items()
-        if isinstance(each, dict)
-    }
+    nodes = {}
+    for class_type, each in data.items():
+        with contextlib.suppress(AttributeError, TypeError):
+            nodes[class_type] = NodeType.from_json(class_type, each)
+    return nodes
 
 
 def _inputs(data: dict[str, Any]) -> Iterator[InputType]:

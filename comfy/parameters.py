@@ -196,10 +196,13 @@ class _Walk:
         if not refs:
             self.notes.append(f"No text of its own drives the {what}.")
             return
-        where = ", ".join(f"{ref.node_id} ({title(self._graph, ref.node_id)})" for ref in refs)
-        self.notes.append(f"The {what} is put together from nodes {where}: choose one of them.")
+        by_node: dict[str, list[InputRef]] = {}
         for ref in refs:
-            yield self._parameter(f"{role}_{ref.node_id}".replace(":", "_"), role, [ref])
+            by_node.setdefault(ref.node_id, []).append(ref)
+        where = ", ".join(f"{each} ({title(self._graph, each)})" for each in by_node)
+        self.notes.append(f"The {what} is put together from nodes {where}: choose one of them.")
+        for node_id, mine in by_node.items():
+            yield self._parameter(f"{role}_{node_id}".replace(":", "_"), role, mine)
 
     def _prompts(self, sampler: str, side: str) -> Iterator[InputRef]:
         inputs = dict(links(self._graph, sampler))

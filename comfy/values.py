@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from comfy.errors import ParameterError
@@ -24,12 +25,15 @@ _DENIED_CLASSES = re.compile(
     r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|Train.*|ModelMerge.*",
     re.IGNORECASE,
 )
+_NUMBER_MAX = 10**25
 # A quantity in plain digits: `int` and `float` would take other scripts' digits, `1_0` and `nan`.
 _NUMBER = re.compile(r"[+-]?\d{1,25}(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def coerce(parameter: Parameter, value: object) -> Any:
     """*value* as ComfyUI wants it; `ParameterError` names what is allowed."""
+    if isinstance(value, int) and abs(value) > _NUMBER_MAX:  # Python cannot even print some
+        raise ParameterError(f"`{parameter.name}` takes a smaller number.")
     if isinstance(value, list | dict) or value is None:
         raise ParameterError(f"`{parameter.name}` takes one value, not a list or an object.")
     if parameter.choices and parameter.role is not Role.IMAGE:
@@ -61,7 +65,9 @@ def _number(parameter: Parameter, value: object) -> int | float:
         number = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = value
-    if number is None or not math.isfinite(number) or (whole and number != int(number)):
+    if isinstance(number, float) and not math.isfinite(number):
+        number = None
+    if number is None or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
         raise ParameterError(f"`{parameter.name}` takes {kind}, not {_shown(value)}.")
     low, high = parameter.min, parameter.max
@@ -117,16 +123,29 @@ def overrides(
             parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
             if parameter is None or _is_denied(graph, ref):
                 raise ParameterError(f"`overrides`: {ref} is not open to be set here.")
-            values[ref] = coerce(parameter, value)
+            values[ref] = (
+                _coerce_guessed(parameter, value)
+                if ref not in declared
+                else coerce(parameter, value)
+            )
     return values
+
+
+def _coerce_guessed(parameter: Parameter, value: object) -> Any:
+    """The graph's `7` may be a FLOAT's; a whole number stays one, as a seed needs its digits."""
+    if parameter.type == "INT":
+        try:
+            return coerce(parameter, value)
+        except ParameterError:
+            return coerce(replace(parameter, type="FLOAT"), value)
+    return coerce(parameter, value)
 
 
 def _undeclared(graph: Graph, ref: InputRef) -> Parameter | None:
     current = graph[ref.node_id]["inputs"].get(ref.name)
     if current is None or as_link(current) or isinstance(current, list | dict):
         return None
-    kind = type_of(current)
-    return Parameter(str(ref), Role.OTHER, (ref,), "FLOAT" if kind == "INT" else kind, current)
+    return Parameter(str(ref), Role.OTHER, (ref,), type_of(current), current)
 
 
 def _is_denied(graph: Graph, ref: InputRef) -> bool:

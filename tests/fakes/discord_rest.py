@@ -70,6 +70,7 @@ class Rest:
             ("GET", "/gateway", self.gateway_url),
             ("GET", "/gateway/bot", self.gateway_url),
             ("GET", "/users/@me", self.login),
+            ("GET", "/users/@me/guilds", self.my_guilds),
             ("GET", "/users/{user}", self.user),
             ("POST", "/users/@me/channels", self.open_dm),
             ("GET", "/oauth2/applications/@me", self.application),
@@ -220,6 +221,15 @@ class Rest:
         if found is None or not found.installed:
             raise ApiError(404, 10004, "Unknown Guild")
         return self._fake.guild_payload(found)
+
+    def my_guilds(self, call: Call) -> list[Json]:
+        installed = [each for each in self._fake.guilds.values() if each.installed]
+        after = int(call.query.get("after", 0))
+        return [
+            {"id": str(each.id), "name": each.name, "features": [], "permissions": "0"}
+            for each in installed
+            if each.id > after
+        ]
 
     def member(self, call: Call, guild: str, user: str) -> Json:
         payload = self.guild(call, guild)

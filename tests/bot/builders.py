@@ -1,0 +1,101 @@
+"""Graphs, requests and jobs to begin a test with. What a test is about, it names itself."""
+
+import json
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bot.jobs import Job, JobState, Request
+from comfy.graph import Graph
+from comfy.library import Sidecar, Workflow
+from comfy.nodes import NodeTypes, parse_object_info
+from comfy.standin import MODELS
+from comfy.standin_info import object_info
+
+NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+CHECKPOINT = "sd_xl_base_1.0.safetensors"
+
+# The nodes of a server that has everything the graphs below need.
+NODES: NodeTypes = parse_object_info(object_info(MODELS, (), modern=True))
+
+TXT2IMG: Graph = {
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}},
+    "5": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 512, "height": 512, "batch_size": 1},
+    },
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle", "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["4", 1]}},
+    "3": {
+        "class_type": "KSampler",
+        "_meta": {"title": "Sampling"},
+        "inputs": {
+            "seed": 0,
+            "steps": 20,
+            "cfg": 7.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 1.0,
+            "model": ["4", 0],
+            "positive": ["6", 0],
+            "negative": ["7", 0],
+            "latent_image": ["5", 0],
+        },
+    },
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "mine"}},
+}
+
+# Needs no model: a coloured picture, shrunk and kept.
+PLAIN: Graph = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "mine"}},
+}
+
+
+def a_graph(base: Graph = TXT2IMG, **inputs: dict[str, Any]) -> Graph:
+    """A copy of *base*; `n5={"width": 64}` changes inputs of node 5."""
+    graph = deepcopy(base)
+    for node, values in inputs.items():
+        graph[node.removeprefix("n")]["inputs"].update(values)
+    return graph
+
+
+def a_workflow(
+    graph: Graph | None = None, name: str = "txt2img", **parameters: dict[str, Any]
+) -> Workflow:
+    """*parameters* as they stand in a sidecar."""
+    sidecar = Sidecar.model_validate({"parameters": parameters}, strict=False)
+    return Workflow.of(name, graph or a_graph(), sidecar)
+
+
+def a_request(**changes: Any) -> Request:
+    request = Request(
+        id="1b4e28ba-2fa1-4d2b-883f-0016d3cca427",
+        interaction_id=1000,
+        guild_id=10,
+        channel_id=20,
+        user_id=30,
+        workflow="txt2img",
+        text="a cat",
+        settings={"seed": 7, "steps": 20, "width": 512, "height": 768},
+        graph=a_graph(),
+        created_at=NOW,
+    )
+    return replace(request, **changes)
+
+
+def a_job(state: JobState = JobState.PENDING, *, request: Request | None = None, **so: Any) -> Job:
+    return Job(request=request or a_request(), state=state, **so)
+
+
+def write_workflow(folder: Path, name: str, graph: Graph, sidecar: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(graph), "utf-8")
+    if sidecar:
+        (folder / f"{name}.yaml").write_text(sidecar, "utf-8")

@@ -1,0 +1,526 @@
+"""The command line, the way a person sees it: what is printed, and the exit code."""
+
+import asyncio
+import importlib.metadata
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yarl
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+import bot.__main__
+from bot.__main__ import main
+from bot.errors import StoreError
+from tests.bot.builders import PLAIN, TXT2IMG, a_graph, write_workflow
+from tests.fakes.comfyui import FakeComfyUI
+from tests.fakes.discord import FakeDiscord, Guild
+
+ROOT = Path(__file__).parents[2]
+VARIABLES = (
+    "DISCORD_TOKEN", "COMFYCORD_DISCORD_API", "COMFYUI_BASE_URL", "DATABASE_URL",
+    "COMFYUI_TOKEN_LOCAL", "COMFYUI_LOGIN_LOCAL",
+)  # fmt: skip
+COMMANDS = ("check", "demo", "init", "invite", "run", "workflows")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """A terminal in an empty folder."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._patch = patch
+
+    def run(self, *arguments: str) -> Outcome:
+        self._patch.setattr(sys, "argv", ["comfycord", *arguments])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        out, err = self._capsys.readouterr()
+        assert "Traceback" not in err
+        return Outcome(code or 0, out, err)
+
+    async def runs(self, *arguments: str) -> Outcome:
+        """While the servers of the test answer."""
+        return await asyncio.to_thread(self.run, *arguments)
+
+
+@pytest.fixture
+def shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    for name in VARIABLES:  # set first, so that what `.env` brings is gone afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return Shell(capsys, monkeypatch)
+
+
+@pytest.fixture
+async def discord() -> AsyncIterator[FakeDiscord]:
+    async with FakeDiscord() as fake:
+        yield fake
+
+
+@pytest.fixture
+def guild(discord: FakeDiscord) -> Guild:
+    return discord.add_guild("Comfy Lab")
+
+
+def configured(
+    monkeypatch: pytest.MonkeyPatch, discord: FakeDiscord, *servers: str, guilds: tuple[int, ...]
+) -> None:
+    """config.yaml and the environment for these servers, in the current folder."""
+    listed = [{"name": f"gpu-{number}", "url": url} for number, url in enumerate(servers, 1)]
+    settings = {"servers": listed, "discord": {"guilds": list(guilds)}}
+    Path("config.yaml").write_text(json.dumps(settings))
+    monkeypatch.setenv("DISCORD_TOKEN", discord.token)
+    monkeypatch.setenv("COMFYCORD_DISCORD_API", discord.url)
+
+
+# Flags and help
+
+
+def test_the_version_is_that_of_the_package(shell: Shell) -> None:
+    done = shell.run("--version")
+
+    assert done == Outcome(0, f"comfycord, version {importlib.metadata.version('comfycord')}\n", "")
+
+
+def test_help_lists_the_commands(shell: Shell) -> None:
+    done = shell.run("--help")
+
+    listed = done.out.partition("Commands:\n")[2]
+    assert tuple(line.split()[0] for line in listed.splitlines()) == COMMANDS
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(shell: Shell, command: str) -> None:
+    done = shell.run(command, "--help")
+
+    assert done.code == 0
+    assert done.out.startswith(f"Usage: comfycord {command}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--no-such-flag",), "--no-such-flag"),
+        (("dance",), "No such command 'dance'."),
+        (("demo", "--port", "many"), "'many' is not a valid integer."),
+    ],
+    ids=["flag", "command", "value"],
+)
+def test_a_wrong_word_on_the_line_is_code_2(
+    shell: Shell, arguments: tuple[str, ...], complaint: str
+) -> None:
+    done = shell.run(*arguments)
+
+    assert done.code == 2
+    assert complaint in done.err
+
+
+# init
+
+
+def test_init_writes_what_ships_and_says_what_is_next(shell: Shell, tmp_path: Path) -> None:
+    done = shell.run("init")
+
+    assert done.code == 0
+    assert done.out.splitlines()[-1].endswith("comfycord check")
+    assert (tmp_path / "config.yaml").read_text() == (ROOT / "config.yaml").read_text()
+    shipped = {path.name for path in (ROOT / "workflows").iterdir()}
+    assert {path.name for path in (tmp_path / "workflows").iterdir()} == shipped
+
+
+def test_init_overwrites_nothing(shell: Shell, tmp_path: Path) -> None:
+    shell.run("init")
+    (tmp_path / "config.yaml").write_text("mine: true")
+
+    done = shell.run("init")
+
+    assert done == Outcome(
+        1, "", "config.yaml or workflows is here already, and init overwrites nothing.\n"
+    )
+    assert (tmp_path / "config.yaml").read_text() == "mine: true"
+
+
+def test_init_leaves_a_folder_of_workflows_alone(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "workflows").mkdir()
+
+    done = shell.run("init")
+
+    assert done.code == 1
+    assert not (tmp_path / "config.yaml").exists()
+
+
+# workflows
+
+
+def test_workflows_lists_what_was_found_in_each(shell: Shell, tmp_path: Path) -> None:
+    write_workflow(tmp_path / "workflows", "txt2img", a_graph(n6={"text": "a\ncat " * 30}))
+    write_workflow(tmp_path / "workflows", "plain", PLAIN)
+
+    done = shell.run("workflows")
+
+    lines = done.out.splitlines()
+    assert done.code == 0
+    assert lines[0] == "plain (2 nodes)"
+    assert lines[1].startswith("  ! No sampler found")
+    assert lines[2] == "txt2img (7 nodes)"
+    assert lines[3] == f"  text       6.text                   STRING   {('a cat ' * 10)[:60]}"
+    assert "  steps      3.steps                  INT      20" in lines
+
+
+def test_workflows_tells_what_is_wrong_with_a_file(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "workflows"
+    write_workflow(folder, "good", PLAIN)
+    write_workflow(folder, "sidecar", PLAIN, "titel: Oops")
+    (folder / "editor.json").write_text('{"nodes": [], "links": []}')
+    (folder / "broken.json").write_text("{")
+    (folder / "_hidden.json").write_text("{}")
+
+    done = shell.run("workflows")
+
+    assert done.code == 0
+    assert [line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")] == [
+        "good", "_hidden.json", "broken.json", "editor.json", "sidecar.json",
+    ]  # fmt: skip
+    assert "editor.json is in the editor's format" in done.out
+    assert "sidecar.json has a sidecar with a wrong titel" in done.out
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
+def test_a_folder_without_workflows_says_what_to_do(
+    shell: Shell, tmp_path: Path, made: bool
+) -> None:
+    if made:
+        (tmp_path / "workflows").mkdir()
+
+    done = shell.run("workflows")
+
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("The workflows folder holds no workflow. Put an API-format export")
+
+
+async def test_workflows_asks_the_first_server_that_answers(
+    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path
+) -> None:
+    async with FakeComfyUI() as gone:
+        closed = gone.url
+    servers = [{"name": "a", "url": closed}, {"name": "b", "url": comfyui.url}]
+    (tmp_path / "config.yaml").write_text(json.dumps({"servers": servers}))
+    write_workflow(tmp_path / "workflows", "txt2img", TXT2IMG)
+
+    done = await shell.runs("workflows")
+
+    assert "  sampler    3.sampler_name           COMBO    euler" in done.out.splitlines()
+    assert ("GET", "/object_info") in comfyui.requests
+
+
+# check
+
+
+async def test_check_has_nothing_to_complain_about(
+    shell: Shell,
+    discord: FakeDiscord,
+    guild: Guild,
+    comfyui: FakeComfyUI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(monkeypatch, discord, comfyui.url, comfyui.url + "/", guilds=(guild.id,))
+    write_workflow(tmp_path / "workflows", "txt2img", TXT2IMG)
+
+    done = await shell.runs("check")
+
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert {line[0] for line in lines} == {"✓"}
+    assert lines[1] == "✓ Discord knows the token: I am Comfycord"
+    assert sum(line.startswith(f"✓ {comfyui.url} answers in ") for line in lines) == 2
+    assert lines.count("✓ txt2img can run") == 2
+
+
+async def test_check_names_a_server_that_the_bot_is_not_in(
+    shell: Shell,
+    discord: FakeDiscord,
+    guild: Guild,
+    comfyui: FakeComfyUI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(monkeypatch, discord, comfyui.url, guilds=(guild.id, 42))
+    write_workflow(tmp_path / "workflows", "txt2img", TXT2IMG)
+
+    done = await shell.runs("check")
+
+    assert done.code == 1
+    assert [line for line in done.out.splitlines() if not line.startswith("✓")] == [
+        "✗ discord.guilds: I am not in the server 42. Use `comfycord invite`."
+    ]
+
+
+async def test_check_warns_of_a_bot_in_no_server_and_of_missing_models(
+    shell: Shell,
+    discord: FakeDiscord,
+    comfyui: FakeComfyUI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(monkeypatch, discord, comfyui.url, guilds=())
+    write_workflow(tmp_path / "workflows", "txt2img", a_graph(n4={"ckpt_name": "gone.pt"}))
+    (tmp_path / "workflows" / "broken.json").write_text("{")
+
+    done = await shell.runs("check")
+
+    assert done.code == 0
+    assert [line for line in done.out.splitlines() if not line.startswith("✓")] == [
+        "! broken.json is not JSON. Export it again in ComfyUI with Workflow > Export (API).",
+        "! I am in no Discord server yet. Open the link of `comfycord invite`.",
+        "! txt2img: lacks the models gone.pt. Download them into ComfyUI's models folder.",
+    ]
+
+
+async def test_check_with_a_wrong_token_goes_on_with_the_rest(
+    shell: Shell,
+    discord: FakeDiscord,
+    comfyui: FakeComfyUI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configured(monkeypatch, discord, comfyui.url, guilds=())
+    write_workflow(tmp_path / "workflows", "txt2img", TXT2IMG)
+    monkeypatch.setenv("DISCORD_TOKEN", "something-else")
+
+    done = await shell.runs("check")
+
+    assert done.code == 1
+    assert "✗ Discord does not accept DISCORD_TOKEN. Copy it again (https://" in done.out
+    assert "✓ txt2img can run" in done.out
+    assert "something-else" not in done.out + done.err
+
+
+def test_check_of_nothing_names_everything_that_is_missing(shell: Shell) -> None:
+    done = shell.run("check")
+
+    failures = [line for line in done.out.splitlines() if line.startswith("✗")]
+    assert done.code == 1
+    assert [line.partition(". ")[0] for line in failures] == [
+        "✗ The workflows folder holds no workflow",
+        "✗ No Discord token",
+        "✗ No ComfyUI server is set",
+    ]
+
+
+async def test_check_of_a_closed_port_and_of_a_web_page(
+    shell: Shell, discord: FakeDiscord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html></html>", content_type="text/html")
+
+    async with FakeComfyUI() as gone:
+        closed = gone.url
+    app = web.Application()
+    app.router.add_get("/{path:.*}", page)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        configured(monkeypatch, discord, closed, url, guilds=())
+
+        done = await shell.runs("check")
+
+    assert done.code == 1
+    assert f"✗ {closed} does not answer (ClientConnectorError). Is ComfyUI running" in done.out
+    assert f"✗ {url} does not answer as a ComfyUI server does. Is the port right?" in done.out
+
+
+async def test_check_uses_the_token_of_a_server(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FakeComfyUI(token="the-bearer", version="0.28.0") as comfyui:
+        monkeypatch.setenv("COMFYUI_BASE_URL", comfyui.url)
+        denied = await shell.runs("check")
+        (tmp_path / ".env").write_text("COMFYUI_TOKEN_LOCAL=the-bearer\n")
+        allowed = await shell.runs("check")
+
+    assert "wants other credentials (HTTP 401). Set COMFYUI_TOKEN_<NAME>" in denied.out
+    assert "✓ ComfyUI 0.28.0" in allowed.out
+
+
+async def test_a_discord_that_is_not_there_is_a_finding(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FakeComfyUI() as gone:
+        monkeypatch.setenv("COMFYCORD_DISCORD_API", gone.url)
+    monkeypatch.setenv("DISCORD_TOKEN", "a-token")
+
+    done = await shell.runs("check")
+
+    assert "✗ Discord cannot be reached: " in done.out
+    assert done.code == 1
+
+
+# invite
+
+
+async def test_invite_prints_a_link_with_exactly_what_is_needed(
+    shell: Shell, discord: FakeDiscord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(monkeypatch, discord, guilds=())
+
+    done = await shell.runs("invite")
+
+    link = yarl.URL(done.out.strip())
+    assert done.code == 0
+    assert link.query["client_id"] == discord.me["id"]
+    assert link.query["scope"] == "bot applications.commands"
+    view, send, attach, history, threads = 1 << 10, 1 << 11, 1 << 15, 1 << 16, 1 << 38
+    assert int(link.query["permissions"]) == view | send | attach | history | threads
+
+
+def test_invite_needs_a_token(shell: Shell) -> None:
+    done = shell.run("invite")
+
+    assert done.code == 1
+    assert done.err.startswith("No Discord token. Put DISCORD_TOKEN=… into a file named .env (")
+
+
+# run
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize("arguments", [(), ("run",), ("run", "--debug")], ids=" ".join)
+def test_without_a_token_the_bot_does_not_run(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell.run(*arguments)
+
+    assert done == Outcome(
+        1,
+        "",
+        "No Discord token. Put DISCORD_TOKEN=… into a file named .env "
+        "(https://discord.com/developers/applications, your application, Bot, Reset Token).\n",
+    )
+
+
+async def test_with_a_wrong_token_the_bot_does_not_run(
+    discord: FakeDiscord, tmp_path: Path
+) -> None:
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in VARIABLES},
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "utf-8",
+        "DISCORD_TOKEN": "something-else",
+        "COMFYCORD_DISCORD_API": discord.url,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", "run"),
+        cwd=tmp_path,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+
+    assert process.returncode == 1
+    assert out == b""
+    *logged, last = err.decode().splitlines()
+    assert last.startswith("Discord does not accept DISCORD_TOKEN. Copy it again (https://")
+    assert "Traceback" not in err.decode()
+    assert "something-else" not in err.decode()
+    assert not any("ERROR" in line for line in logged)
+
+
+@pytest.mark.parametrize("command", ["run", "check", "workflows", "invite"])
+def test_a_wrong_config_is_one_sentence(shell: Shell, tmp_path: Path, command: str) -> None:
+    text = 'servers:\n  - {name: local, url: "http://h", ulr: "http://h"}\n'
+    (tmp_path / "config.yaml").write_text(text)
+
+    done = shell.run(command)
+
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "config.yaml: unknown key `servers[0].ulr`. Allowed here: name, url, ca_file.\n"
+    )
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (StoreError("The disk is full."), 1, "The disk is full."),
+        (KeyboardInterrupt(), 130, ""),
+        (click.Abort(), 130, ""),
+    ],
+    ids=["ours", "Ctrl-C", "abort"],
+)
+def test_whatever_ends_the_bot_ends_without_a_traceback(
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    text: str,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bot.__main__.app, "run", fail)
+
+    done = shell.run("run")
+
+    assert (done.code, done.out, done.err.strip()) == (code, "", text)
+
+
+async def test_a_cancelled_bot_ended_as_it_should() -> None:
+    async def stopped() -> None:
+        raise asyncio.CancelledError
+
+    await bot.__main__._until_stopped(stopped())
+
+
+# demo
+
+
+@pytest.mark.usefixtures("logging_put_back")
+def test_the_demo_gets_what_the_line_says(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    async def run_demo(server: str | None, port: int | None, *, open_browser: bool) -> None:
+        calls.append((server, port, open_browser))
+
+    monkeypatch.setattr("bot.demo.run_demo", run_demo)
+
+    codes = [
+        shell.run("demo").code,
+        shell.run("demo", "--server", "http://h", "--port", "80", "--no-browser").code,
+    ]
+
+    assert codes == [0, 0]
+    assert calls == [(None, None, True), ("http://h", 80, False)]
+
+
+def test_a_demo_that_is_not_installed_says_how_to(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "bot.demo", raising=False)
+    monkeypatch.setitem(sys.modules, "simcord", None)
+
+    done = shell.run("demo")
+
+    assert done.code == 1
+    assert done.err.endswith('Install it with: pip install "comfycord[demo]"\n')

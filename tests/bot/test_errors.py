@@ -1,0 +1,97 @@
+"""How errors are worded for people."""
+
+import pytest
+
+from bot.errors import UserError, explain, explain_refusal
+from comfy.errors import (
+    AccessDenied,
+    NodeError,
+    ParameterError,
+    PromptRefused,
+    ServerUnavailable,
+)
+from tests.bot.builders import CHECKPOINT, a_graph
+
+NOBODY_ANSWERS = "No ComfyUI server answers right now. Try again in a minute."
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UserError("The queue is full."), "The queue is full."),
+        (ParameterError("`steps` takes a whole number."), "`steps` takes a whole number."),
+        (ServerUnavailable("http://10.0.0.7:8188 does not answer"), NOBODY_ANSWERS),
+        (AccessDenied("http://10.0.0.7:8188 wants a login"), NOBODY_ANSWERS),
+        (
+            PromptRefused("/home/ann/ComfyUI: no", "x"),
+            "ComfyUI refused this workflow. An admin finds the reason in the log.",
+        ),
+        (ZeroDivisionError("ours"), None),
+    ],
+    ids=["user", "parameter", "unavailable", "denied", "refused", "bug"],
+)
+def test_an_error_is_worded_without_what_is_not_for_people(
+    error: BaseException, text: str | None
+) -> None:
+    assert explain(error) == text
+
+
+@pytest.mark.parametrize("kind", ["missing_node_type", "invalid_prompt"])
+def test_a_missing_node_is_the_whole_reason(kind: str) -> None:
+    refusal = PromptRefused("refused", kind)
+
+    text = explain_refusal(refusal, a_graph())
+
+    assert text == "The server lacks a custom node that this workflow needs. Ask a moderator."
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("value_not_in_list", "is not available on the server"),
+        ("required_input_missing", "is missing"),
+        ("invalid_input_type", "has the wrong type"),
+        ("value_smaller_than_min", "is too small"),
+        ("value_bigger_than_max", "is too large"),
+        ("custom_validation_failed", "is not accepted"),
+    ],
+)
+def test_a_refusal_names_input_node_and_value(kind: str, words: str) -> None:
+    complaint = NodeError("4", "CheckpointLoaderSimple", "ckpt_name", kind, "/home/ann/models")
+    refusal = PromptRefused("refused", "prompt_outputs_failed_validation", (complaint,))
+
+    text = explain_refusal(refusal, a_graph())
+
+    assert text == (
+        f"`ckpt_name` of *CheckpointLoaderSimple* (`{CHECKPOINT}`) {words}. "
+        "Ask a moderator to look at it."
+    )
+
+
+def test_a_refusal_shows_no_value_of_a_link_or_of_a_node_that_is_not_there() -> None:
+    linked = NodeError("8", "VAEDecode", "vae", "required_input_missing", "")
+    gone = NodeError("77", "VAEDecode", "vae", "required_input_missing", "")
+
+    texts = [explain_refusal(PromptRefused("", "", (each,)), a_graph()) for each in (linked, gone)]
+
+    assert texts == [
+        "`vae` of *VAEDecode* is missing. Ask a moderator to look at it.",
+        "`vae` of *77* is missing. Ask a moderator to look at it.",
+    ]
+
+
+def test_the_first_complaint_that_people_understand_counts() -> None:
+    strange = NodeError("9", "SaveImage", "", "exception_during_validation", "boom")
+    plain = NodeError("5", "EmptyLatentImage", "width", "value_smaller_than_min", "")
+
+    text = explain_refusal(PromptRefused("", "", (strange, plain)), a_graph())
+
+    assert text.startswith("`width` of *EmptyLatentImage* (`512`) is too small.")
+
+
+def test_a_refusal_without_a_plain_reason_is_told_all_the_same() -> None:
+    strange = NodeError("9", "SaveImage", "", "exception_during_validation", "boom")
+
+    text = explain_refusal(PromptRefused("", "", (strange,)), a_graph())
+
+    assert text == "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."

@@ -1,0 +1,250 @@
+"""What the checks say of a server and of the workflows on it."""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from bot.health import (
+    Finding,
+    Level,
+    examine_server,
+    library_findings,
+    missing_models,
+    missing_nodes,
+    runs_on,
+)
+from comfy.client import Access, ComfyClient
+from comfy.graph import Graph
+from comfy.library import Workflow
+from comfy.nodes import NodeTypes, parse_object_info
+from tests.bot.builders import NODES, PLAIN, a_graph, a_workflow
+from tests.fakes.comfyui import FakeComfyUI
+
+UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
+
+
+def texts(findings: list[Finding], level: Level) -> list[str]:
+    return [each.text for each in findings if each.level is level]
+
+
+async def test_a_healthy_server_has_nothing_to_complain_about(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession
+) -> None:
+    workflows = {each.name: each for each in (a_workflow(), a_workflow(PLAIN, "plain"))}
+
+    findings = await examine_server(ComfyClient(comfyui.url, session), workflows)
+
+    first, *others = texts(findings, Level.OK)
+    assert first.startswith(f"{comfyui.url} answers in ")
+    assert " ms, its socket in " in first
+    assert others[0] == "ComfyUI 0.28.0"
+    assert others[1].endswith(" GiB free")
+    assert others[2:] == ["queue: 0 running, 0 waiting", "plain can run", "txt2img can run"]
+    assert len(findings) == 6
+
+
+@pytest.mark.parametrize("version", ["0.3.64", "0.27.9"])
+async def test_an_old_server_is_told_to_be_updated(
+    session: aiohttp.ClientSession, version: str
+) -> None:
+    async with FakeComfyUI(version=version) as comfyui:
+        findings = await examine_server(ComfyClient(comfyui.url, session), {})
+
+    assert texts(findings, Level.WARNING) == [
+        f"ComfyUI {version} has known security holes. Update it to 0.28.0 or later."
+    ]
+    assert texts(findings, Level.FAILURE) == []
+
+
+@pytest.mark.parametrize("version", ["0.28.0", "0.28.1", "0.100.0", "1.0.0"])
+async def test_a_new_server_is_fine(session: aiohttp.ClientSession, version: str) -> None:
+    async with FakeComfyUI(version=version) as comfyui:
+        findings = await examine_server(ComfyClient(comfyui.url, session), {})
+
+    assert {each.level for each in findings} == {Level.OK}
+
+
+async def test_waiting_prompts_are_counted(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession
+) -> None:
+    client = ComfyClient(comfyui.url, session)
+    comfyui.hold()
+    for _ in range(3):
+        await client.queue_prompt(PLAIN, str(uuid.uuid4()), "me")
+    await asyncio.wait_for(comfyui.held.wait(), 10)
+
+    findings = await examine_server(client, {})
+
+    assert "queue: 1 running, 2 waiting" in texts(findings, Level.OK)
+
+
+async def test_what_a_workflow_misses_is_named(session: aiohttp.ClientSession) -> None:
+    workflows = {
+        "magic": Workflow.of("magic", UNKNOWN_NODE),
+        "txt2img": a_workflow(a_graph(n4={"ckpt_name": "gone.safetensors"})),
+    }
+
+    async with FakeComfyUI(version="0.28.0") as comfyui:
+        findings = await examine_server(ComfyClient(comfyui.url, session), workflows)
+
+    assert texts(findings, Level.WARNING) == [
+        "magic: lacks the nodes MagicNode. Install them with ComfyUI-Manager.",
+        "txt2img: lacks the models gone.safetensors. Download them into ComfyUI's models folder.",
+    ]
+
+
+async def test_a_closed_port_asks_whether_comfyui_runs(session: aiohttp.ClientSession) -> None:
+    async with FakeComfyUI() as comfyui:
+        url = comfyui.url
+
+    findings = await examine_server(ComfyClient(url, session), {})
+
+    assert findings == [
+        Finding(
+            Level.FAILURE,
+            f"{url} does not answer (ClientConnectorError). "
+            f"Is ComfyUI running, and does {url} open in a browser on this machine?",
+        )
+    ]
+
+
+async def test_a_server_behind_a_login_names_the_variables(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with FakeComfyUI(token="the-bearer", version="0.28.0") as comfyui:
+        url = comfyui.url
+        denied = await examine_server(ComfyClient(url, session), {})
+        allowed = await examine_server(ComfyClient(url, session, Access(token="the-bearer")), {})
+
+    assert denied == [
+        Finding(
+            Level.FAILURE,
+            f"{url} wants other credentials (HTTP 401). "
+            "Set COMFYUI_TOKEN_<NAME> or COMFYUI_LOGIN_<NAME> in the environment.",
+        )
+    ]
+    assert {each.level for each in allowed} == {Level.OK}
+
+
+async def html(_: web.Request) -> web.Response:
+    return web.Response(text="<html><form>Log in</form></html>", content_type="text/html")
+
+
+async def other_json(_: web.Request) -> web.Response:
+    return web.json_response({"hello": "world"})
+
+
+async def a_list(_: web.Request) -> web.Response:
+    return web.json_response([1, 2])
+
+
+@pytest.mark.parametrize("page", [html, other_json, a_list], ids=["HTML", "other JSON", "a list"])
+async def test_something_else_on_the_port_is_recognised(
+    session: aiohttp.ClientSession, page: Callable[[web.Request], web.Response]
+) -> None:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", page)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+
+        findings = await examine_server(ComfyClient(url, session), {})
+
+    assert findings == [
+        Finding(
+            Level.FAILURE,
+            f"{url} does not answer as a ComfyUI server does. "
+            "Is the port right? Is there a path prefix, or a login page in front?",
+        )
+    ]
+
+
+async def test_a_wrong_path_is_recognised(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession
+) -> None:
+    findings = await examine_server(ComfyClient(f"{comfyui.url}/wrong/", session), {})
+
+    (only,) = texts(findings, Level.FAILURE)
+    assert only.startswith(f"{comfyui.url}/wrong is not a ComfyUI server (HTTP 404). Is the port")
+
+
+async def test_a_server_that_hangs_is_given_up(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comfy.client._ANSWER", 0.05)
+    comfyui.stop_answering()
+
+    findings = await examine_server(ComfyClient(comfyui.url, session), {})
+
+    (only,) = texts(findings, Level.FAILURE)
+    assert only.startswith(f"{comfyui.url} does not answer (timed out). Is ComfyUI running")
+
+
+# Graphs and what a server has
+
+
+def test_nodes_that_a_server_lacks() -> None:
+    graph = a_graph(PLAIN) | {"7": {"class_type": "Z", "inputs": {}}} | UNKNOWN_NODE
+
+    assert missing_nodes(graph, NODES) == ["MagicNode", "Z"]
+    assert missing_nodes(PLAIN, NODES) == []
+
+
+def test_models_that_a_server_lacks() -> None:
+    graph = a_graph(n4={"ckpt_name": "gone.safetensors"}, n3={"sampler_name": "strange"})
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "not-there.png"}}
+    graph["11"] = {"class_type": "UpscaleModelLoader", "inputs": {"model_name": ["10", 0]}}
+    graph["12"] = {"class_type": "MagicNode", "inputs": {"lora_name": "gone.pt"}}
+
+    assert missing_models(graph, NODES) == ["gone.safetensors"]
+    assert missing_models(a_graph(), NODES) == []
+
+
+def test_a_picture_to_be_uploaded_is_no_model() -> None:
+    choices = [["a.png"], {"image_upload": True}]
+    nodes = parse_object_info({"Load": {"input": {"required": {"file_name": choices}}}})
+
+    graph = {"1": {"class_type": "Load", "inputs": {"file_name": "b.png"}}}
+
+    assert missing_models(graph, nodes) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "nodes", "expected"),
+    [
+        (PLAIN, NODES, True),
+        (PLAIN, {}, False),
+        (UNKNOWN_NODE, NODES, False),
+        (a_graph(n4={"ckpt_name": "gone.safetensors"}), NODES, False),
+    ],
+    ids=["everything is there", "nothing is known", "no node", "no model"],
+)
+def test_a_graph_runs_where_everything_is(graph: Graph, nodes: NodeTypes, expected: bool) -> None:
+    assert runs_on(graph, nodes) is expected
+
+
+# The folder
+
+
+def test_a_good_folder_is_not_mentioned() -> None:
+    assert library_findings({}, ["txt2img"]) == []
+
+
+def test_problems_of_the_folder_are_warnings() -> None:
+    findings = library_findings({"a.json": "is not JSON."}, ["txt2img"])
+
+    assert findings == [Finding(Level.WARNING, "a.json is not JSON.")]
+
+
+def test_a_folder_without_any_workflow_is_a_failure() -> None:
+    findings = library_findings({"a.json": "is not JSON."}, iter(()))
+
+    assert findings[1] == Finding(
+        Level.FAILURE,
+        "The workflows folder holds no workflow. Put an API-format export into it, "
+        "or run `comfycord init` in an empty folder.",
+    )

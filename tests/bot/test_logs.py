@@ -1,0 +1,103 @@
+"""No secret stands in any log."""
+
+import io
+import logging
+
+import pytest
+
+from bot.logs import Redacting, set_up, without_secrets
+
+
+def logged(message: str, *values: object, secrets: tuple[str, ...] = ()) -> str:
+    record = logging.LogRecord("bot.x", logging.INFO, "x.py", 1, message, values, None)
+    return Redacting(secrets).format(record)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "POST https://discord.com/api/v10/webhooks/123/aW50-ZXJ.x_Y/messages/@original",
+            "POST https://discord.com/api/v10/webhooks/123/***/messages/@original",
+        ),
+        (
+            "POST https://discord.com/api/v10/interactions/456/aW50ZXJ.x-Y_z/callback failed",
+            "POST https://discord.com/api/v10/interactions/456/***/callback failed",
+        ),
+        ("this=65f2a1b3 ex=12 is=nothing", "this=65f2a1b3 ex=12 is=nothing"),
+        ("/channels/1/messages/2 answered 404", "/channels/1/messages/2 answered 404"),
+    ],
+    ids=["webhook", "interaction", "look-alikes", "nothing secret"],
+)
+def test_tokens_in_addresses_are_hidden(message: str, expected: str) -> None:
+    assert logged(message).endswith(f"INFO    bot.x: {expected}")
+
+
+def test_signatures_of_attachments_are_hidden() -> None:
+    line = logged("https://cdn.discordapp.com/a/1/2/cat.png?ex=65f2a1b3&is=65e02cb3&hm=0a1b2c3d4e")
+
+    assert "cat.png" in line
+    assert not any(each in line for each in ("65f2a1b3", "65e02cb3", "0a1b2c3d4e"))
+
+
+def test_configured_secrets_are_hidden_wherever_they_stand() -> None:
+    line = logged("token %s in %r", "the-token", {"login": "pass"}, secrets=("the-token", "pass"))
+
+    assert line.endswith("token *** in {'login': '***'}")
+
+
+def test_a_very_short_secret_would_hide_every_word() -> None:
+    assert logged("a cat", secrets=("a", "")).endswith("a cat")
+
+
+def test_tracebacks_are_redacted_too() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Redacting(["the-token"]))
+    logger = logging.Logger("bot.x")
+    logger.addHandler(handler)
+
+    try:
+        raise ValueError("the-token went to /webhooks/1/abc.def")
+    except ValueError:
+        logger.exception("a command failed")
+
+    written = stream.getvalue()
+    assert "ValueError: *** went to /webhooks/1/***" in written
+    assert "the-token" not in written
+    assert "abc.def" not in written
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize(
+    ("debug", "level"), [(False, logging.INFO), (True, logging.DEBUG)], ids=["plain", "debug"]
+)
+def test_only_our_own_packages_are_talkative(
+    capsys: pytest.CaptureFixture[str], debug: bool, level: int
+) -> None:
+    set_up(["the-token"], debug=debug)
+
+    logging.getLogger("comfy.client").info("with the-token")
+    logging.getLogger("discord.http").info("a line of the library")
+    logging.getLogger("discord.client").warning("PyNaCl is not installed")
+    written = capsys.readouterr().err
+
+    levels = {logging.getLogger(name).level for name in ("bot", "cogs", "comfy")}
+    assert levels == {level}
+    assert written.count("\n") == 1
+    assert written.endswith("INFO    comfy.client: with ***\n")
+
+
+def test_inputs_named_like_a_secret_are_hidden_in_a_copy() -> None:
+    graph = {
+        "1": {"class_type": "Upload", "inputs": {"api_key": "k", "Password": "p", "text": "a"}},
+        "2": {"inputs": {"auth_token": ["1", 0], "list": [{"client_secret": "s"}, 4, None]}},
+    }
+
+    shown = without_secrets(graph)
+
+    assert shown == {
+        "1": {"class_type": "Upload", "inputs": {"api_key": "***", "Password": "***", "text": "a"}},
+        "2": {"inputs": {"auth_token": ["1", 0], "list": [{"client_secret": "***"}, 4, None]}},
+    }
+    assert graph["1"]["inputs"]["api_key"] == "k"  # type: ignore[index]

@@ -1,0 +1,351 @@
+"""Servers that come and go, and which of them a job goes to."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bot.servers import SLOTS, Server, Servers
+from comfy.client import ComfyClient
+from comfy.events import Cached, Finished, Progress, Started
+from comfy.nodes import parse_object_info
+from tests.bot.builders import PLAIN
+from tests.fakes.comfyui import FakeComfyUI
+
+
+class Bell:
+    """Rings with every change of a server; tests wait for what they want to see."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self._rung.clear()
+                await self._rung.wait()
+
+
+@pytest.fixture
+def bell() -> Bell:
+    return Bell()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.servers._RETRY", (0.01, 0.02))
+
+
+@asynccontextmanager
+async def running(server: Server, bell: Bell) -> AsyncIterator[Server]:
+    task = asyncio.create_task(server.run(bell.ring))
+    try:
+        yield server
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connected(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> AsyncIterator[Server]:
+    server = Server("local", ComfyClient(comfyui.url, session))
+    async with running(server, bell):
+        await asyncio.wait_for(server.wait_up(), 10)
+        yield server
+
+
+def knowing(name: str, *class_types: str, holding: int = 0, up: bool = True) -> Server:
+    """A server as it is after it was asked, without any connection."""
+    server = Server(name, None)  # type: ignore[arg-type]
+    server.nodes = parse_object_info({each: {"display_name": name} for each in class_types})
+    server.problem = None if up else "away"
+    server.holding = {f"job-{number}" for number in range(holding)}
+    return server
+
+
+# A connection
+
+
+async def test_a_server_goes_up_and_tells_what_it_can_do(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    server = Server("local", ComfyClient(comfyui.url, session))
+    before = (server.up, server.problem, server.version, server.lacks({"KSampler"}))
+
+    async with running(server, bell):
+        await bell.until(lambda: server.up)
+
+        assert before == (False, "not connected yet", "unknown", set())
+        assert server.problem is None
+        assert server.version == "0.28.0"
+        assert server.lacks({"KSampler", "MagicNode"}) == {"MagicNode"}
+        assert server.client_id in comfyui.sockets
+        await asyncio.wait_for(server.wait_up(), 1)
+
+
+async def test_a_server_goes_down_and_comes_back(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    port = int(comfyui.url.rpartition(":")[2])
+    again = FakeComfyUI(version="0.29.0")
+
+    async with connected(comfyui, session, bell) as server:
+        first_id = server.client_id
+        await comfyui.close()
+        await bell.until(lambda: not server.up)
+        down = (server.problem, server.has_room, server.lacks({"KSampler"}))
+        await again.start(port=port)
+        try:
+            await asyncio.wait_for(server.wait_up(), 10)
+            back = (server.version, server.has_room)
+        finally:
+            await again.close()
+
+    assert server.client_id != first_id
+    assert down[0] is not None
+    assert down[0].startswith(comfyui.url)
+    assert down[1:] == (False, set())
+    assert back == ("0.29.0", True)
+
+
+async def test_a_dropped_socket_is_opened_again(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    async with connected(comfyui, session, bell) as server:
+        first_id = server.client_id
+
+        comfyui.drop()
+        await bell.until(lambda: not server.up)
+        await bell.until(lambda: server.up)
+
+        assert server.client_id not in (None, first_id)
+
+
+async def test_a_server_that_is_not_there_is_tried_again_and_logged_once(
+    session: aiohttp.ClientSession, bell: Bell, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FakeComfyUI() as gone:
+        url = gone.url
+    tries = 0
+
+    def count() -> None:
+        nonlocal tries
+        tries += 1
+        bell.ring()
+
+    server = Server("local", ComfyClient(url, session))
+    task = asyncio.create_task(server.run(count))
+    await bell.until(lambda: tries >= 3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert server.problem == f"{url} does not answer (ClientConnectorError)"
+    assert [each.getMessage() for each in caplog.records if each.name == "bot.servers"] == [
+        f"server local is not available: {server.problem}"
+    ]
+
+
+class Odd(ComfyClient):
+    """A client with a bug."""
+
+    failing = True
+
+    async def object_info(self) -> Any:
+        if self.failing:
+            raise ZeroDivisionError
+        return await super().object_info()
+
+
+async def test_even_a_bug_does_not_end_the_attempts(
+    comfyui: FakeComfyUI,
+    session: aiohttp.ClientSession,
+    bell: Bell,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = Odd(comfyui.url, session)
+    server = Server("local", client)
+
+    async with running(server, bell):
+        await bell.until(lambda: server.problem != "not connected yet")
+        problem = server.problem
+        client.failing = False
+        await bell.until(lambda: server.up)
+
+    assert problem == f"{comfyui.url} failed in an unknown way"
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_new_models_are_learned_while_the_server_runs(
+    comfyui: FakeComfyUI,
+    session: aiohttp.ClientSession,
+    bell: Bell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bot.servers._LEARN_EVERY", 0.01)
+
+    def checkpoints(server: Server) -> tuple[Any, ...]:
+        return server.nodes["CheckpointLoaderSimple"].inputs["ckpt_name"].choices
+
+    async with connected(comfyui, session, bell) as server:
+        before = checkpoints(server)
+        comfyui.models = {**comfyui.models, "checkpoints": ["new.safetensors"]}
+        await bell.until(lambda: checkpoints(server) == ("new.safetensors",))
+
+    assert "new.safetensors" not in before
+
+
+# Watches
+
+
+async def test_a_watch_hears_the_events_of_its_prompt(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    prompt_id = str(uuid.uuid4())
+
+    async with connected(comfyui, session, bell) as server:
+        with (
+            server.watching(prompt_id, PLAIN) as watch,
+            server.watching("another", PLAIN) as other,
+        ):
+            assert watch.client_id == server.client_id
+            await server.client.queue_prompt(PLAIN, prompt_id, watch.client_id or "")
+            async with asyncio.timeout(10):
+                while not watch.finished:
+                    watch.changed.clear()
+                    await watch.changed.wait()
+
+    assert watch.started
+    assert watch.progress.fraction > 0
+    assert (other.started, other.finished, other.progress.fraction) == (False, False, 0)
+    assert server.heard_at > 0
+
+
+def test_a_watch_that_ended_hears_nothing_more() -> None:
+    server = knowing("a")
+    with server.watching("prompt", PLAIN) as watch:
+        pass
+
+    server.hurry("prompt")
+
+    assert not watch.changed.is_set()
+
+
+def test_whoever_watches_can_be_woken() -> None:
+    server = knowing("a")
+
+    with server.watching("prompt", PLAIN) as watch:
+        server.hurry(None)
+        server.hurry("another")
+        before = watch.changed.is_set()
+        server.hurry("prompt")
+
+    assert (before, watch.changed.is_set()) == (False, True)
+
+
+def test_nodes_from_the_cache_are_no_start() -> None:
+    with knowing("a").watching("prompt", PLAIN) as watch:
+        watch.hear(Cached("prompt", ("1",)))
+        cached = (watch.started, watch.progress.fraction)
+        watch.hear(Started("prompt"))
+        watch.hear(Progress("prompt", "2", 1, 2))
+        running = (watch.started, watch.finished, watch.progress.fraction)
+        watch.hear(Finished("prompt"))
+
+    assert cached == (False, 0.5)
+    assert running == (True, False, 0.75)
+    assert watch.finished
+
+
+async def test_a_lost_server_wakes_whoever_watches(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    async with connected(comfyui, session, bell) as server:
+        with server.watching("prompt", PLAIN) as watch:
+            comfyui.drop()
+
+            await asyncio.wait_for(watch.changed.wait(), 10)
+
+    assert not watch.finished
+
+
+# Slots and places
+
+
+@pytest.mark.parametrize(
+    ("holding", "up", "room"),
+    [(0, True, True), (SLOTS - 1, True, True), (SLOTS, True, False), (0, False, False)],
+    ids=["idle", "one free", "full", "down"],
+)
+def test_a_server_has_room_for_one_that_runs_and_one_that_waits(
+    holding: int, up: bool, room: bool
+) -> None:
+    assert SLOTS == 2
+    assert knowing("a", holding=holding, up=up).has_room is room
+
+
+def test_a_job_goes_to_the_emptiest_server() -> None:
+    servers = Servers([knowing("a", "K", holding=1), knowing("b", "K"), knowing("c", "K")])
+
+    assert servers.place_for({"K"}) is servers["b"]
+
+
+def test_a_job_goes_only_where_its_nodes_are() -> None:
+    servers = Servers([knowing("a", "K"), knowing("b", "K", "X", holding=1)])
+
+    assert servers.place_for({"K", "X"}) is servers["b"]
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        [],
+        [knowing("a", "K", up=False)],
+        [knowing("a", "K", holding=SLOTS)],
+        [knowing("a", "X")],
+    ],
+    ids=["no server", "down", "full", "no node"],
+)
+def test_a_job_may_have_to_wait(servers: list[Server]) -> None:
+    assert Servers(servers).place_for({"K"}) is None
+
+
+@pytest.mark.parametrize(
+    ("servers", "missing"),
+    [
+        ([], set()),
+        ([knowing("a", "K")], {"X", "Y"}),
+        ([knowing("a", "K", "X"), knowing("b", "K", "Y")], set()),
+        ([knowing("a", "K", "X"), knowing("b", "K")], {"Y"}),
+        ([knowing("a", "K"), knowing("b")], set()),
+        ([knowing("a", "K"), knowing("b", "K", up=False)], {"X", "Y"}),
+    ],
+    ids=["no server", "one", "each its own", "two", "one not asked yet", "one is down"],
+)
+def test_missing_everywhere_is_what_no_server_has(servers: list[Server], missing: set[str]) -> None:
+    assert Servers(servers).missing_everywhere({"K", "X", "Y"}) == missing
+
+
+def test_servers_are_a_mapping_in_the_order_of_the_file() -> None:
+    servers = Servers([knowing("b"), knowing("a")])
+
+    assert list(servers) == ["b", "a"]
+    assert len(servers) == 2
+    assert "c" not in servers
+
+
+def test_the_first_server_says_what_a_node_is() -> None:
+    servers = Servers([knowing("a", "K"), knowing("b", "K", "X")])
+
+    assert {name: node.display_name for name, node in servers.nodes.items()} == {
+        "K": "a",
+        "X": "b",
+    }

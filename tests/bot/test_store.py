@@ -1,0 +1,354 @@
+"""The database: a real SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from bot.errors import StoreError
+from bot.jobs import Job, JobState, Request
+from bot.store import Store, metadata
+from comfy.models import OutputFile
+from tests.bot.builders import NOW, a_job, a_request
+
+S = JobState
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/data/jobs.db"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    async with Store.open(url) as store:
+        yield store
+
+
+def numbered(number: int, **changes: Any) -> Request:
+    """Requests that differ from each other in all that must differ."""
+    job_id = f"{number:08}-0000-4000-8000-000000000000"
+    return a_request(id=job_id, interaction_id=number, **changes)
+
+
+async def kept(store: Store, number: int, state: S = S.PENDING, **so: Any) -> Job:
+    """A job of that state in the database, acknowledged unless *message_id* is None."""
+    request = numbered(number, user_id=so.pop("user_id", 30))
+    job = Job(request=request, **({"message_id": number} | so))
+    assert await store.add(request)
+    if job.message_id is not None:
+        await store.acknowledge(job.id, job.message_id)
+    after = Job(request=request, state=state, **({"message_id": number} | so))
+    assert await store.save(Job(request=request), after)
+    return after
+
+
+def ids(jobs: list[Job]) -> list[int]:
+    return [job.request.interaction_id for job in jobs]
+
+
+async def test_a_request_is_kept_as_it_is(store: Store) -> None:
+    request = a_request(
+        text="a 🐈 'and' \"a\" \\ dog", guild_id=None, settings={"cfg": 1.5, "a": 1}
+    )
+
+    added = await store.add(request)
+
+    assert added
+    found = await store.get(request.id)
+    assert found == Job(request=request)
+    assert list(found.request.settings) == ["cfg", "a"]
+
+
+async def test_a_whole_job_comes_back_as_it_was_saved(store: Store) -> None:
+    request = a_request()
+    await store.add(request)
+    job = Job(
+        request=request,
+        state=S.EXECUTED,
+        message_id=2**63 - 1,
+        attempt=3,
+        prompt_id="7c9e6679-7425-40de-944b-e07fc1f90ae7",
+        server="gpu-1",
+        outputs=(OutputFile("9", "ü_00001_.png", "comfycord/x"), OutputFile("12:5", "t.png")),
+        texts=("a text", ""),
+        note="one picture was left out",
+        seconds=4.25,
+        parts=2,
+        told=True,
+        submitted_at=NOW + timedelta(seconds=1),
+        finished_at=NOW + timedelta(seconds=9, microseconds=123456),
+    )
+
+    saved = await store.save(Job(request=request), job)
+
+    assert saved
+    assert await store.get(request.id) == job
+
+
+async def test_an_interaction_is_taken_once(store: Store) -> None:
+    first, again = a_request(id="one"), a_request(id="two")
+
+    assert await store.add(first)
+    assert not await store.add(again)
+    assert await store.get("two") is None
+
+
+async def test_an_unknown_job_is_none(store: Store) -> None:
+    assert await store.get("nothing") is None
+
+
+async def test_an_acknowledged_request_has_a_message(store: Store) -> None:
+    request = a_request()
+    await store.add(request)
+
+    await store.acknowledge(request.id, 555)
+
+    assert await store.get(request.id) == Job(request=request, message_id=555)
+
+
+async def test_a_request_that_nobody_saw_is_discarded(store: Store) -> None:
+    request = a_request()
+    await store.add(request)
+
+    await store.discard(request.id)
+
+    assert await store.get(request.id) is None
+
+
+async def test_a_job_is_not_discarded(store: Store) -> None:
+    job = await kept(store, 1)
+
+    await store.discard(job.id)
+
+    assert await store.get(job.id) == job
+
+
+async def test_the_second_of_two_movers_loses(store: Store) -> None:
+    job = await kept(store, 1)
+
+    cancelled = await store.save(job, job.to(S.CANCELLED))
+    submitted = await store.save(job, job.to(S.SUBMITTING))
+
+    assert (cancelled, submitted) == (True, False)
+    assert await store.get(job.id) == job.to(S.CANCELLED)
+
+
+async def test_pending_jobs_come_in_the_order_of_their_requests(store: Store) -> None:
+    await kept(store, 5)
+    await kept(store, 1, S.RUNNING)
+    await kept(store, 4)
+    await kept(store, 2, message_id=None)
+    await kept(store, 3)
+
+    assert ids(await store.pending(10)) == [5, 4, 3]
+    assert ids(await store.pending(2)) == [5, 4]
+
+
+async def test_a_place_counts_those_that_wait_in_front(store: Store) -> None:
+    await kept(store, 1, S.QUEUED)
+    second = await kept(store, 2)
+    await kept(store, 3, message_id=None)
+    fourth = await kept(store, 4)
+    await kept(store, 5)
+
+    assert [await store.place(job) for job in (second, fourth)] == [1, 2]
+
+
+async def test_in_flight_is_what_left_the_queue_and_needs_a_step(store: Store) -> None:
+    moving = [S.SUBMITTING, S.QUEUED, S.RUNNING, S.EXECUTED]
+    ended = [S.POSTED, S.FAILED, S.CANCELLED, S.EXPIRED]
+    await kept(store, 1)
+    for number, state in enumerate(moving, 10):
+        await kept(store, number, state)
+    for number, state in enumerate(ended, 20):
+        await kept(store, number, state)
+        await kept(store, number + 10, state, told=True)
+    await kept(store, 40, S.RUNNING, message_id=None)
+
+    assert ids(await store.in_flight()) == [10, 11, 12, 13, 20, 21, 22, 23]
+
+
+async def test_unacknowledged_requests_are_found(store: Store) -> None:
+    await kept(store, 1)
+    await store.add(numbered(3))
+    await store.add(numbered(2))
+
+    assert ids(await store.unacknowledged()) == [3, 2]
+
+
+async def test_a_job_is_found_by_the_first_letters_of_its_id(store: Store) -> None:
+    job = await kept(store, 1, user_id=30)
+    await kept(store, 2, user_id=31)
+
+    assert await store.find(job.short_id, None) == job
+    assert await store.find(job.short_id, 30) == job
+    assert await store.find(job.short_id, 31) is None
+    assert await store.find("ffffffff", None) is None
+
+
+async def test_the_newest_of_several_is_found_and_a_prefix_is_no_pattern(store: Store) -> None:
+    await kept(store, 1)
+    newest = await kept(store, 2)
+
+    assert await store.find("0000000", 30) == newest
+    assert await store.find("%", None) is None
+    assert await store.find("________", None) is None
+
+
+async def test_the_latest_jobs_of_a_person_come_first(store: Store) -> None:
+    for number, user in ((1, 30), (2, 31), (3, 30), (4, 30)):
+        await kept(store, number, user_id=user)
+
+    assert ids(await store.recent(30, 2)) == [4, 3]
+
+
+async def test_open_jobs_of_a_person_and_waiting_ones_of_everybody_are_counted(
+    store: Store,
+) -> None:
+    await kept(store, 1)
+    await kept(store, 2, S.EXECUTED)
+    await kept(store, 3, S.FAILED)
+    await kept(store, 4, S.POSTED)
+    await kept(store, 5, user_id=31)
+    await store.add(numbered(6))
+
+    assert await store.load(30) == (3, 2)
+    assert await store.load(99) == (0, 2)
+
+
+async def test_opening_again_keeps_the_rows(url: str) -> None:
+    async with Store.open(url) as store:
+        job = await kept(store, 1)
+
+    async with Store.open(url) as store:
+        assert await store.get(job.id) == job
+
+
+async def test_a_write_whose_caller_is_cancelled_is_whole(url: str) -> None:
+    request = a_request()
+    async with Store.open(url) as store:
+        writing = asyncio.create_task(store.add(request))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert writing.cancelled()
+
+    async with Store.open(url) as store:
+        assert await store.get(request.id) == Job(request=request)
+
+
+async def test_many_writers_take_turns(store: Store) -> None:
+    added = await asyncio.gather(*(store.add(numbered(number)) for number in range(40)))
+
+    assert all(added)
+    assert len(await store.unacknowledged()) == 40
+
+
+async def test_two_stores_share_one_file(url: str, store: Store) -> None:
+    async with Store.open(url) as other:
+        job = await kept(other, 1)
+
+        assert await store.get(job.id) == job
+
+
+async def test_a_commit_is_on_the_disk(store: Store) -> None:
+    async with store._engine.connect() as connection:
+        journal = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+        synchronous = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+
+    assert (journal, synchronous) == ("wal", 2)
+
+
+async def test_the_migrations_make_exactly_the_schema_of_the_code(url: str, tmp_path: Path) -> None:
+    async with Store.open(url):
+        pass
+    migrated, created = (
+        sa.create_engine(each) for each in (url, f"sqlite:///{tmp_path}/created.db")
+    )
+
+    with migrated.connect() as one, created.connect() as other:
+        metadata.create_all(other)
+        differences = compare_metadata(MigrationContext.configure(one), metadata)
+        schemas = [shape(each) for each in (one, other)]
+    migrated.dispose()
+    created.dispose()
+
+    assert differences == []
+    assert schemas[0] == schemas[1]
+
+
+def shape(connection: sa.Connection) -> dict[str, Any]:
+    found = sa.inspect(connection)
+    return {
+        "columns": [
+            {**column, "type": str(column["type"])} for column in found.get_columns("jobs")
+        ],
+        "indexes": sorted(found.get_indexes("jobs"), key=str),
+        "unique": sorted(found.get_unique_constraints("jobs"), key=str),
+        "key": found.get_pk_constraint("jobs")["constrained_columns"],
+    }
+
+
+async def complaint(url: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        async with Store.open(url):
+            pass
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("data/comfycord.db", "`database` looks like sqlite:///data/comfycord.db."),
+        (
+            "postgresql://localhost/comfycord",
+            "`database` must be a SQLite file, such as sqlite:///data/comfycord.db.",
+        ),
+        ("sqlite://", "`database` must be a SQLite file, such as sqlite:///data/comfycord.db."),
+    ],
+    ids=["only a path", "another engine", "no file"],
+)
+async def test_a_wrong_address_is_answered_with_a_right_one(url: str, expected: str) -> None:
+    assert await complaint(url) == expected
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+
+    message = await complaint(f"sqlite:///{tmp_path}/file/jobs.db")
+
+    assert message.startswith(f"The folder of {tmp_path}/file/jobs.db cannot be made: ")
+
+
+async def test_a_database_of_something_else_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE jobs (company TEXT)")
+    connection.close()
+
+    message = await complaint(f"sqlite:///{path}")
+
+    assert message == (
+        f"The database sqlite:///{path} cannot be opened: table jobs already exists."
+    )
+
+
+async def test_a_failed_write_changes_nothing(store: Store) -> None:
+    job = a_job(request=numbered(1))
+    await store.add(job.request)
+
+    with pytest.raises(sa.exc.IntegrityError):
+        await store.save(job, a_job(S.FAILED, request=job.request, note=None))
+
+    assert await store.get(job.id) == job

@@ -1,0 +1,12 @@
+"""What every test may rely on."""
+
+import discord
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _real_discord_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bot that is pointed at another API changes two globals of discord.py."""
+    gateway = discord.gateway.DiscordWebSocket
+    monkeypatch.setattr(discord.http.Route, "BASE", discord.http.Route.BASE)
+    monkeypatch.setattr(gateway, "DEFAULT_GATEWAY", gateway.DEFAULT_GATEWAY)

@@ -1,0 +1,91 @@
+"""What exists is documented, and what is documented exists."""
+
+import ast
+import re
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from bot.__main__ import cli
+from bot.config import Config
+from bot.delivery import NEEDED
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def config_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = re.search(r"bot\.config\.(\w+)", str(field.annotation))
+        if inner:
+            many = "[]" if "tuple" in str(field.annotation) else ""
+            model_inside = getattr(__import__("bot.config").config, inner[1])
+            keys += config_keys(model_inside, f"{prefix}{name}{many}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def slash_commands() -> dict[str, list[str]]:
+    """Name → options, read from the cogs."""
+    found: dict[str, list[str]] = {}
+    for path in (ROOT / "cogs").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.AsyncFunctionDef) and any(
+                "app_commands.command" in ast.unparse(each) for each in node.decorator_list
+            ):
+                found[node.name] = [argument.arg for argument in node.args.args[2:]]
+    return found
+
+
+@pytest.mark.parametrize("key", config_keys(Config))
+def test_every_key_is_in_the_readme_and_in_the_example(key: str) -> None:
+    assert f"`{key}`" in README
+    assert re.search(rf"^[\s#-]*{key.split('.')[-1]}\b", (ROOT / "config.yaml").read_text(), re.M)
+
+
+def test_every_command_and_option_is_in_the_readme() -> None:
+    commands = slash_commands()
+
+    assert commands.keys() == {"generate", "workflows", "status", "test_comfy"}
+    for name, options in commands.items():
+        (row,) = re.findall(rf"^\| `/{name}` \|.*$", README, re.M)
+        assert re.findall(r"`(\w+)`", row) == options
+
+
+def test_every_command_line_and_flag_is_in_the_readme() -> None:
+    for name, command in cli.commands.items():
+        assert f"comfycord {name}" in README
+        for parameter in command.params:
+            assert all(f"`{flag}" in README for flag in parameter.opts), parameter.opts
+
+
+def test_every_environment_variable_is_in_the_readme() -> None:
+    source = (ROOT / "bot/config.py").read_text("utf-8")
+
+    for name in re.findall(r'"((?:DISCORD|COMFYUI|DATABASE|COMFYCORD)_\w+)"', source):
+        assert f"`{name}`" in README
+
+
+def test_every_workflow_that_ships_is_in_the_readme() -> None:
+    for path in (ROOT / "workflows").glob("*.json"):
+        assert f"`{path.stem}`" in README
+
+
+def test_every_permission_is_in_the_decisions() -> None:
+    text = (ROOT / "docs/decisions/0006-results-are-edits.md").read_text("utf-8")
+
+    for name in NEEDED.values():
+        assert name in text
+
+
+def test_links_and_pictures_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_decisions_are_short() -> None:
+    for path in (ROOT / "docs/decisions").glob("*.md"):
+        assert len(path.read_text("utf-8").splitlines()) <= 25, path
