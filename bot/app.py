@@ -97,6 +97,8 @@ class Comfycord(commands.Bot):
             log.warning("the folder %s holds no workflow yet", self.config.workflows)
         comfy = await opened(clients(self.config, self._secrets))
         self.servers = Servers(Server(name, client) for name, client in comfy.items())
+        if not self.servers:
+            log.warning("no ComfyUI server is set: add one to config.yaml")
         self.delivery = Delivery(self, asyncio.get_running_loop().time)
         self.runner = Runner(self.store, self.servers, self.delivery, spool)
         for server in self.servers.values():

@@ -147,8 +147,8 @@ class Store:
         mine = count.where(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
         everybody = count.where(_is_pending)
         query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
-        row: sa.Row[Any] = (await self._execute(query)).one()
-        return row[0], row[1]
+        first, second = list((await self._execute(query)).one())
+        return first, second
 
     async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
         found = await self._many(*where, order=jobs.c.number.desc(), limit=1)

@@ -111,6 +111,8 @@ def check_place(interaction: Interaction) -> None:
 async def submit(interaction: Interaction, request: Request) -> None:
     """The row first, then the placeholder. Only what Discord has shown becomes a job."""
     bot = interaction.client
+    if not bot.servers:
+        raise UserError("No ComfyUI server is set up yet. An admin adds one to config.yaml.")
     mine, pending = await bot.store.load(request.user_id)
     check_limits(bot.config.limits, mine=mine, pending=pending)
     if not await bot.store.add(request):

@@ -55,7 +55,7 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
     text = """
         discord: {guilds: [123456789012345678]}
         servers:
-          - {name: gpu-1, url: "https://gpu.example/comfy/", ca_file: ca.pem}
+          - {name: gpu-1, url: "https://gpu.example/comfy/"}
           - {name: gpu_2, url: "http://10.0.0.2:8188"}
         database: sqlite:////var/lib/comfycord/jobs.db
         workflows: /srv/workflows
@@ -69,7 +69,6 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         "https://gpu.example/comfy/",
         "http://10.0.0.2:8188",
     ]
-    assert config.servers[0].ca_file == "ca.pem"
     assert config.workflows == "/srv/workflows"
     assert config.limits == Limits(jobs_per_user=2, queue=10, pixels=1048576, upload_mb=8)
 
@@ -254,6 +253,14 @@ def test_no_secret_is_in_a_repr(tmp_path: Path) -> None:
     shown = f"{secrets!r} {secrets} {secrets.access}"
 
     assert not any(secret in shown for secret in ("the-token", "the-bearer", "the-password"))
+
+
+def test_a_private_authority_belongs_to_its_server() -> None:
+    config = parse({"servers": [{**LOCAL, "ca_file": "ca.pem"}]})
+
+    secrets = Secrets.from_environment(config, {})
+
+    assert secrets.access["local"].ca_file == "ca.pem"
 
 
 def test_settings_do_not_change() -> None:

@@ -45,6 +45,12 @@ def test_a_missing_node_is_the_whole_reason(kind: str) -> None:
     assert text == "The server lacks a custom node that this workflow needs. Ask a moderator."
 
 
+def test_a_request_that_is_too_large_can_be_made_smaller() -> None:
+    text = explain_refusal(PromptRefused("refused", "too_large"), a_graph())
+
+    assert text == "This request is too large for the server. Make it smaller."
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 from bot.servers import SLOTS, Server, Servers
 from comfy.client import ComfyClient
+from comfy.errors import ServerUnavailable
 from comfy.events import Cached, Finished, Progress, Started
 from comfy.nodes import parse_object_info
 from tests.bot.builders import PLAIN
@@ -201,6 +202,20 @@ async def test_new_models_are_learned_while_the_server_runs(
         await bell.until(lambda: checkpoints(server) == ("new.safetensors",))
 
     assert "new.safetensors" not in before
+
+
+async def test_a_server_that_took_no_prompt_is_connected_to_again(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    async with connected(comfyui, session, bell) as server:
+        first_id = server.client_id
+
+        server.doubt(ServerUnavailable("it does not answer"))
+        doubted = (server.has_room, server.problem)
+        await bell.until(lambda: server.up)
+
+        assert doubted == (False, "it does not answer")
+        assert server.client_id != first_id
 
 
 # Watches

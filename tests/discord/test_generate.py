@@ -291,6 +291,14 @@ async def test_a_server_without_the_bot_is_refused(world: World) -> None:
     assert "not a member of this server" in text_of(interaction.message)
 
 
+async def test_without_any_server_the_command_says_so(world: World) -> None:
+    await world.start(servers=())
+
+    interaction = await world.generate()
+
+    assert "No ComfyUI server is set up yet." in text_of(interaction.message)
+
+
 async def test_nobody_has_more_than_their_share_of_jobs(world: World) -> None:
     world.comfyui.hold()
     await world.start(limits={"jobs_per_user": 2, "queue": 1000})
