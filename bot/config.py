@@ -152,12 +152,13 @@ def parse(data: Mapping[str, Any], where: str = CONFIG_FILE) -> Config:
     try:
         return Config.model_validate(data)
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: {_worded(error, data)}") from error
+        raise ConfigError(f"{where}: {_worded(error)}") from error
 
 
-def _worded(error: pydantic.ValidationError, data: Any) -> str:
-    first = error.errors()[0]
-    key, model = "", None
+def _worded(error: pydantic.ValidationError) -> str:
+    """The first complaint; a misspelled key before the missing one that it should have been."""
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    key = ""
     for part in first["loc"]:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     if first["type"] == "extra_forbidden":

@@ -256,8 +256,18 @@ class ComfyClient:
         return NotComfyUI(f"{self.url} does not answer as a ComfyUI server does")
 
     def _unavailable(self, error: BaseException) -> ServerUnavailable:
-        cause = "timed out" if isinstance(error, TimeoutError) else type(error).__name__
-        return ServerUnavailable(f"{self.url} does not answer ({cause})")
+        match error:
+            case TimeoutError():
+                cause = "it takes too long"
+            case aiohttp.ClientConnectorDNSError():
+                cause = "no such host"
+            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+                cause = "its certificate is not trusted, set ca_file"
+            case aiohttp.ClientConnectorError():
+                cause = "nothing listens there"
+            case _:
+                cause = "the connection broke"
+        return ServerUnavailable(f"{self.url} does not answer: {cause}")
 
 
 class Socket:

@@ -194,7 +194,8 @@ class _Walk:
             yield self._parameter(role, role, refs)
             return
         if not refs:
-            self.notes.append(f"No text of its own drives the {what}.")
+            if role is Role.TEXT:  # many workflows have no negative prompt
+                self.notes.append(f"No text of its own drives the {what}.")
             return
         by_node: dict[str, list[InputRef]] = {}
         for ref in refs:

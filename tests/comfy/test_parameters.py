@@ -385,13 +385,12 @@ def test_a_text_of_several_nodes_is_not_guessed() -> None:
     ("graph", "told"),
     [
         ({"1": node("EmptyImage", width=1, height=1, seed=3)}, "No sampler found"),
-        (changed(n7=None, n3=sampler(negative=["6", 0])), "drives the negative prompt"),
         (changed(n6=node("Mystery"), n7=text("x")), "drives the positive prompt"),
         (changed(n6=text(["10", 0]), n10=node("Mystery", seed=1)), "drives the positive prompt"),
         (changed(n6=text(5)), "drives the positive prompt"),
         (changed(n5=node("Mystery")), "The size comes from elsewhere"),
     ],
-    ids=["no sampler", "shared", "no encoder", "no source", "a number for a text", "no size"],
+    ids=["no sampler", "no encoder", "no source", "a number for a text", "no size"],
 )
 def test_what_is_not_found_is_said(graph: Graph, told: str) -> None:
     (note,) = discover(graph).notes
