@@ -108,6 +108,8 @@ class Runner:
 
     async def dispatch(self) -> None:
         """Give waiting jobs to servers with room, in order."""
+        if not self._servers.have_room:
+            return
         for job in await self._store.pending(_AHEAD):
             class_types = {node["class_type"] for node in job.request.graph.values()}
             if missing := self._servers.missing_everywhere(class_types):
@@ -261,7 +263,8 @@ class Runner:
             silent = not watch.finished and not await self._something_heard(server, watch)
             if watch.started and job.state is JobState.QUEUED:
                 job = await self._move(job, JobState.RUNNING)
-            elif silent or not server.up:
+            elif silent or watch.disturbed:
+                watch.disturbed = False
                 job = await self._store.get(job.id) or job
             if job.state not in (JobState.QUEUED, JobState.RUNNING):
                 return job

@@ -24,12 +24,16 @@ _LEARN_EVERY = 600.0  # people add models while ComfyUI runs
 
 @dataclass(slots=True)
 class Watch:
-    """What the socket has told of one prompt. *changed* is set with every event."""
+    """What the socket has told of one prompt. *changed* is set with every event.
+
+    *disturbed*: something else happened, so what is stored of its job may have changed.
+    """
 
     client_id: str | None
     progress: RunProgress
     started: bool = False
     finished: bool = False
+    disturbed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: Event) -> None:
@@ -39,6 +43,10 @@ class Watch:
             case Finished():
                 self.finished = True
         self.progress = self.progress.after(event)
+        self.changed.set()
+
+    def disturb(self) -> None:
+        self.disturbed = True
         self.changed.set()
 
 
@@ -82,7 +90,7 @@ class Server:
     def hurry(self, prompt_id: str | None) -> None:
         """Wake whoever watches *prompt_id*: something else happened to its job."""
         if watch := self._watches.get(prompt_id or ""):
-            watch.changed.set()
+            watch.disturb()
 
     def doubt(self, error: ServerError) -> None:
         """It took no prompt: out of rotation, until a new connection and its delay."""
@@ -153,7 +161,7 @@ class Server:
     def _announce(self, on_change: Callable[[], None]) -> None:
         self._changed.set()
         for watch in self._watches.values():
-            watch.changed.set()
+            watch.disturb()
         on_change()
 
 
@@ -180,6 +188,10 @@ class Servers(Mapping[str, Server]):
             for class_type, node in server.nodes.items():
                 merged.setdefault(class_type, node)
         return merged
+
+    @property
+    def have_room(self) -> bool:
+        return any(each.has_room for each in self.values())
 
     def place_for(self, class_types: Collection[str]) -> Server | None:
         """The emptiest server with room that has all these nodes."""

@@ -347,7 +347,7 @@ async def test_check_of_a_closed_port_and_of_a_web_page(
         done = await shell.runs("check")
 
     assert done.code == 1
-    assert f"✗ {closed} does not answer (ClientConnectorError). Is ComfyUI running" in done.out
+    assert f"✗ {closed} does not answer: nothing listens there. Is ComfyUI running" in done.out
     assert f"✗ {url} does not answer as a ComfyUI server does. Is the port right?" in done.out
 
 

@@ -86,6 +86,10 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
             "config.yaml: unknown key `servers[0].ulr`. Allowed here: name, url, ca_file.",
         ),
         (
+            "servers: [{name: local, ulr: 'http://h'}]",
+            "config.yaml: unknown key `servers[0].ulr`. Allowed here: name, url, ca_file.",
+        ),
+        (
             "limits: {que: 5}",
             "config.yaml: unknown key `limits.que`. "
             "Allowed here: jobs_per_user, queue, pixels, upload_mb.",
@@ -140,7 +144,8 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         ("- one\n- two", "config.yaml: expected keys such as `servers:`, found ['one', 'two']."),
     ],
     ids=[
-        "top level", "in a server", "in the limits", "secret in the file", "missing",
+        "top level", "in a server", "in place of another", "in the limits",
+        "secret in the file", "missing",
         "wrong type", "too small", "too large", "no scheme", "no host", "impossible port",
         "two of one name", "login in the url", "not YAML", "control character", "not keys",
     ],

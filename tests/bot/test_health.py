@@ -107,7 +107,7 @@ async def test_a_closed_port_asks_whether_comfyui_runs(session: aiohttp.ClientSe
     assert findings == [
         Finding(
             Level.FAILURE,
-            f"{url} does not answer (ClientConnectorError). "
+            f"{url} does not answer: nothing listens there. "
             f"Is ComfyUI running, and does {url} open in a browser on this machine?",
         )
     ]
@@ -181,7 +181,7 @@ async def test_a_server_that_hangs_is_given_up(
     findings = await examine_server(ComfyClient(comfyui.url, session), {})
 
     (only,) = texts(findings, Level.FAILURE)
-    assert only.startswith(f"{comfyui.url} does not answer (timed out). Is ComfyUI running")
+    assert only.startswith(f"{comfyui.url} does not answer: it takes too long. Is ComfyUI running")
 
 
 # Graphs and what a server has

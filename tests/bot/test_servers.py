@@ -149,7 +149,7 @@ async def test_a_server_that_is_not_there_is_tried_again_and_logged_once(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    assert server.problem == f"{url} does not answer (ClientConnectorError)"
+    assert server.problem == f"{url} does not answer: nothing listens there"
     assert [each.getMessage() for each in caplog.records if each.name == "bot.servers"] == [
         f"server local is not available: {server.problem}"
     ]

@@ -29,6 +29,7 @@ from tests.fakes.recordings import graph_of
 
 FILE = OutputFile("9", "a b&c.png", "sub folder", "temp")
 HTML = {"text": "<html>Log in</html>", "content_type": "text/html"}
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -71,13 +72,13 @@ async def ended(client: ComfyClient, prompt_id: str) -> Any:
 # Addresses and credentials
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("http://host:8188", "http://host:8188"),
         ("http://host:8188/", "http://host:8188"),
         ("http://host:8188/gpu/1/", "http://host:8188/gpu/1"),
+        ("http://host:8188/a%20b/", "http://host:8188/a%20b"),
         ("https://bot:secret@host/gpu", "https://host/gpu"),
         ("https://bot@host", "https://host"),
         ("https://host/gpu?token=secret#secret", "https://host/gpu"),
@@ -112,7 +113,6 @@ async def test_an_address_may_have_a_path_and_a_slash(
     assert [path for _, path, _ in comfyui.heard] == [f"{prefix}/queue", f"{prefix}/ws"]
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("login", "access", "sent"),
     [
@@ -121,6 +121,8 @@ async def test_an_address_may_have_a_path_and_a_slash(
         ("bot:p%40ss%3A@", None, basic("bot", "p@ss:")),
         ("bot@", None, basic("bot", "")),
         ("", Access(login=("bot", "secret")), basic("bot", "secret")),
+        ("", Access(login=("бот", "пароль")), basic("бот", "пароль")),
+        ("", Access(login=("a:b", "c")), basic("a:b", "c")),
         ("", Access(token="secret"), "Bearer secret"),
         ("bot:x@", Access(token="secret"), "Bearer secret"),
         ("bot:secret@", Access(login=("other", "x")), basic("bot", "secret")),
@@ -131,6 +133,8 @@ async def test_an_address_may_have_a_path_and_a_slash(
         "quoted in the address",
         "without password",
         "login",
+        "login in other letters",
+        "login with a colon",
         "token",
         "token over login",
         "address over login",
@@ -153,7 +157,6 @@ async def test_credentials_go_with_requests_and_sockets(
     assert all("Origin" not in headers for headers in comfyui.headers)
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
 async def test_no_error_tells_a_secret(session: aiohttp.ClientSession) -> None:
     url = nobody().replace("http://", "http://bot:secret@")
     client = ComfyClient(url, session, Access(token="secret"))
@@ -253,6 +256,19 @@ async def test_a_refused_prompt_names_the_nodes(client: ComfyClient) -> None:
     assert [(error.node_id, error.kind) for error in caught.value.node_errors] == [
         ("1", "value_smaller_than_min")
     ]
+
+
+async def test_a_prompt_under_another_id_than_ours_is_taken_back(
+    comfyui: HearingComfyUI, client: ComfyClient
+) -> None:
+    foreign = str(uuid.uuid4())
+    comfyui.say("/prompt", text=json.dumps({"prompt_id": foreign}), content_type=JSON)
+
+    with pytest.raises(ServerError, match=r"ignores our prompt_id.* 0\.3\.45") as caught:
+        await client.queue_prompt({}, str(uuid.uuid4()), "me")
+
+    assert type(caught.value) is ServerError
+    assert comfyui.heard[1:] == [("POST", "/queue", {"delete": [foreign]})]
 
 
 async def test_a_waiting_prompt_is_deleted(comfyui: HearingComfyUI, client: ComfyClient) -> None:
@@ -356,6 +372,16 @@ async def test_a_file_that_stops_coming_is_an_error(
             await stream.read()
 
 
+async def test_what_fails_while_a_file_is_used_is_not_the_servers_fault(
+    comfyui: HearingComfyUI, client: ComfyClient
+) -> None:
+    comfyui.say("/view", body=b"x")
+
+    with pytest.raises(OSError, match="disk full"):
+        async with client.view(FILE):
+            raise OSError("disk full")
+
+
 # Odd answers
 
 Call = Callable[[ComfyClient], Awaitable[Any]]
@@ -370,6 +396,7 @@ CALLS: dict[str, tuple[str, Call]] = {
     "interrupt": ("/interrupt", lambda client: client.interrupt(ID)),
 }
 READS = {name: CALLS[name] for name in ("system_stats", "object_info", "queue", "history")}
+WRITES = {name: each for name, each in CALLS.items() if name not in READS}
 EVERY = pytest.mark.parametrize(("path", "call"), CALLS.values(), ids=CALLS.keys())
 
 
@@ -434,6 +461,16 @@ async def test_an_answer_that_is_no_object_is_not_comfyuis(
         await call(client)
 
 
+@pytest.mark.parametrize(("path", "call"), WRITES.values(), ids=WRITES.keys())
+async def test_a_page_is_not_taken_for_a_success(
+    comfyui: HearingComfyUI, client: ComfyClient, path: str, call: Call
+) -> None:
+    comfyui.say(path, **HTML)
+
+    with pytest.raises(NotComfyUI, match="does not answer as a ComfyUI server does"):
+        await call(client)
+
+
 @pytest.mark.parametrize(
     "answer", [{}, {"system": None}, {"system": {}, "devices": [1]}, {"system": []}], ids=str
 )
@@ -447,6 +484,66 @@ async def test_stats_of_something_else_are_not_comfyuis(
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        {"ok": True},
+        {"queue_running": None, "queue_pending": None},
+        {"queue_running": [None], "queue_pending": []},
+        {"queue_running": [], "queue_pending": [[1]]},
+        {"queue_running": [], "queue_pending": [["x", "a"], [1, "b"]]},
+    ],
+    ids=["something else", "nulls", "a null that runs", "no id", "numbers and texts"],
+)
+async def test_a_queue_of_another_shape_is_not_taken_for_an_empty_one(
+    comfyui: HearingComfyUI, client: ComfyClient, answer: Any
+) -> None:
+    comfyui.say("/queue", text=json.dumps(answer), content_type=JSON)
+
+    with pytest.raises(NotComfyUI):
+        await client.queue()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [1],
+        "text",
+        {"outputs": [1]},
+        {"status": "success"},
+        {"status": {"messages": [1]}},
+        {"status": {"messages": [["a", {"timestamp": "x"}], ["b", {"timestamp": 1}]]}},
+    ],
+    ids=[
+        "a list",
+        "a text",
+        "a list of outputs",
+        "a text for the status",
+        "a number for a message",
+        "a text for a time",
+    ],
+)
+async def test_a_history_of_another_shape_is_not_comfyuis(
+    comfyui: HearingComfyUI, client: ComfyClient, entry: Any
+) -> None:
+    comfyui.say(f"/history/{ID}", text=json.dumps({ID: entry}), content_type=JSON)
+
+    with pytest.raises(NotComfyUI):
+        await client.history(ID)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"prompt_id": ', '{"node_errors": {}}'], ids=["empty", "half", "no id"]
+)
+async def test_a_prompt_that_was_taken_with_a_broken_answer_may_well_run(
+    comfyui: HearingComfyUI, client: ComfyClient, text: str
+) -> None:
+    comfyui.say("/prompt", text=text, content_type=JSON)
+
+    with pytest.raises(ServerUnavailable, match="took the prompt and answered nonsense"):
+        await client.queue_prompt({}, ID, "me")
+
+
+@pytest.mark.parametrize(
     ("answer", "kind", "told"),
     [
         ({"error": {"type": "no_prompt", "message": "No prompt"}}, "no_prompt", "No prompt"),
@@ -456,10 +553,11 @@ async def test_stats_of_something_else_are_not_comfyuis(
             "refused: m d",
         ),
         ({"error": "a text"}, "", "refused: a text"),
+        ({"error": "a text", "node_errors": {"1": [1]}}, "", "refused: a text"),
         ({}, "", "refused: None"),
         ([], "", "refused: None"),
     ],
-    ids=["an error", "with details", "a text", "an empty object", "a list"],
+    ids=["an error", "with details", "a text", "broken nodes", "an empty object", "a list"],
 )
 async def test_a_refusal_may_have_any_shape(
     comfyui: HearingComfyUI, client: ComfyClient, answer: Any, kind: str, told: str
@@ -471,6 +569,31 @@ async def test_a_refusal_may_have_any_shape(
         await client.queue_prompt({}, ID, "me")
 
     assert (caught.value.kind, caught.value.node_errors) == (kind, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [('{"error": {"ty', ServerUnavailable), ("", PromptRefused)],
+    ids=["half", "nothing"],
+)
+async def test_a_refusal_may_come_without_its_reason(
+    comfyui: HearingComfyUI, client: ComfyClient, text: str, error: type[ServerError]
+) -> None:
+    comfyui.say("/prompt", status=400, text=text, content_type=JSON)
+
+    with pytest.raises(error):
+        await client.queue_prompt({}, ID, "me")
+
+
+async def test_a_prompt_that_is_too_large_is_refused_for_good(
+    comfyui: HearingComfyUI, client: ComfyClient
+) -> None:
+    comfyui.say("/prompt", status=413, text="too large")
+
+    with pytest.raises(PromptRefused, match="takes no prompt of this size") as caught:
+        await client.queue_prompt({}, ID, "me")
+
+    assert caught.value.kind == "too_large"
 
 
 @EVERY
@@ -491,6 +614,48 @@ async def test_a_server_that_is_not_there_does_not_answer(
 
     with pytest.raises(ServerUnavailable, match="does not answer"):
         await call(client)
+
+
+class FailingConnector(aiohttp.TCPConnector):
+    """Opens no connection, for the reason it is given."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def connect(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+NO_KEY: Any = None  # aiohttp only prints it
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (aiohttp.ClientConnectorDNSError(NO_KEY, OSError()), "no such host"),
+        (
+            aiohttp.ClientConnectorCertificateError(NO_KEY, ssl.CertificateError()),
+            "its certificate is not trusted, set ca_file",
+        ),
+        (aiohttp.ClientConnectorError(NO_KEY, ConnectionRefusedError()), "nothing listens there"),
+        (aiohttp.ServerTimeoutError(), "it takes too long"),
+        (aiohttp.ServerDisconnectedError(), "the connection broke"),
+    ],
+    ids=["no name", "another authority", "closed port", "too slow", "cut"],
+)
+async def test_a_connection_that_fails_is_told_with_its_cause(error: Exception, told: str) -> None:
+    async with aiohttp.ClientSession(connector=FailingConnector(error)) as session:
+        client = ComfyClient("http://comfyui.invalid", session)
+
+        with pytest.raises(ServerUnavailable) as http:
+            await client.queue()
+        with pytest.raises(ServerUnavailable) as ws:
+            async with client.connect():
+                pass
+
+    expected = f"http://comfyui.invalid does not answer: {told}"
+    assert [str(http.value), str(ws.value)] == [expected, expected]
 
 
 @EVERY
@@ -550,6 +715,17 @@ async def test_a_socket_that_breaks_ends(comfyui: HearingComfyUI, client: ComfyC
         rest = [frame async for frame in frames]
 
     assert rest == []
+
+
+async def test_a_frame_that_cannot_be_read_ends_the_socket(
+    client: ComfyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comfy.client, "_FRAME_LIMIT", 16)
+
+    async with client.connect() as connection, asyncio.timeout(5):
+        seen = [frame async for frame in connection.frames()]
+
+    assert seen == []
 
 
 async def test_a_socket_is_closed_when_its_user_fails(

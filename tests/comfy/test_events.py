@@ -109,6 +109,8 @@ def test_what_is_needed_is_read(text: str, event: Event) -> None:
         json.dumps({"type": "executing", "data": None}),
         json.dumps({"type": "executing", "data": [JOB]}),
         json.dumps({"data": {"prompt_id": JOB}}),
+        pytest.param("[" * 100_000, id="a hundred thousand levels"),
+        pytest.param("9" * 5000, id="a number of 5000 digits"),
     ],
 )
 def test_what_is_unknown_or_broken_is_nothing(text: str) -> None:

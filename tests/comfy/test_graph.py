@@ -155,10 +155,13 @@ def test_upstream_of_a_cycle_ends() -> None:
     [
         ({"class_type": "KSampler", "_meta": {"title": "Paint"}}, "Paint"),
         ({"class_type": "KSampler", "_meta": {"title": ""}}, "KSampler"),
+        ({"class_type": "KSampler", "_meta": {"title": None}}, "KSampler"),
+        ({"class_type": "KSampler", "_meta": None}, "KSampler"),
+        ({"class_type": "KSampler", "_meta": ["Paint"]}, "KSampler"),
         ({"class_type": "KSampler"}, "KSampler"),
         ({}, "7"),
     ],
-    ids=["named", "empty name", "not named", "nothing known"],
+    ids=["named", "empty", "null", "null for all", "a list for all", "not named", "nothing known"],
 )
 def test_a_title_is_what_the_editor_shows(node: dict[str, Any], shown: str) -> None:
     assert title({"7": node}, "7") == shown

@@ -109,6 +109,16 @@ async def test_a_broken_file_does_not_touch_the_others(tmp_path: Path) -> None:
     assert library.workflows.keys() == {"good"}
 
 
+async def test_a_broken_sidecar_does_not_touch_the_other_workflows(tmp_path: Path) -> None:
+    write(tmp_path, "bad", sidecar="title: 2024-13-45")
+    write(tmp_path, "good")
+
+    library = await loaded(tmp_path)
+
+    assert library.workflows.keys() == {"good"}
+    assert library.problems == {"bad.json": "has a sidecar that is not YAML."}
+
+
 async def test_a_file_that_is_removed_is_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,6 +200,23 @@ async def test_a_folder_that_is_not_there_yet_holds_no_workflows(tmp_path: Path)
     assert library.workflows.keys() == {"cat"}
 
 
+async def test_workflows_outlast_a_folder_that_goes_away_for_a_while(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "workflows", tmp_path / "elsewhere"
+    folder.mkdir()
+    write(folder, "cat")
+    library = await loaded(folder)
+    good = library.workflows["cat"]
+
+    folder.rename(elsewhere)
+    with pytest.raises(OSError, match="is not there or not readable"):
+        await library.refresh()
+    meanwhile = library.workflows
+    elsewhere.rename(folder)
+    await library.refresh()
+
+    assert meanwhile == library.workflows == {"cat": good}
+
+
 async def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "lonely.yaml").write_text("title: Nobody's")
@@ -267,6 +294,11 @@ def test_names_that_cannot_be_typed_are_refused(tmp_path: Path, name: str) -> No
         ("title: !!python/object:os.system x", "not YAML at line 1"),
         ("title: *unknown", "not YAML at line 1"),
         ("title: a\x00b", "is not YAML."),
+        ("title: 2024-13-45", "is not YAML."),
+        ("title: 0x_", "is not YAML."),
+        ("title: !!int x", "is not YAML."),
+        ("title: " + "[" * 1000, "is not YAML"),
+        ("title: " + "9" * 5000, "is not YAML."),
     ],
     ids=lambda value: value[:40],
 )

@@ -210,6 +210,8 @@ def test_node_errors_of_an_accepted_prompt_are_kept() -> None:
         (None, ()),
         ([], ()),
         ({}, ()),
+        ({"9": None}, ()),
+        ({"9": [1]}, ()),
         ({"9": {"errors": None}}, ()),
         ({"9": {"errors": [{}]}}, (NodeError("9", "", "", "", ""),)),
         ({"9": {"errors": [{"extra_info": None}]}}, (NodeError("9", "", "", "", ""),)),

@@ -99,7 +99,19 @@ def test_optional_inputs_are_known_as_such_and_hidden_ones_are_not_inputs() -> N
     assert node.api_node
 
 
-@pytest.mark.parametrize("broken", [None, [], "text", 5], ids=str)
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        [],
+        "text",
+        5,
+        {"output": 5},
+        {"input": ["x"]},
+        {"input": {"required": [1]}},
+    ],
+    ids=str,
+)
 def test_a_broken_class_does_not_hide_the_others(broken: Any) -> None:
     nodes = parse_object_info({"Broken": broken, "Good": {"input": None, "output": None}})
 

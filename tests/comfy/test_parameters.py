@@ -381,6 +381,29 @@ def test_a_text_of_several_nodes_is_not_guessed() -> None:
     )
 
 
+def test_the_texts_of_one_node_are_one_choice() -> None:
+    graph = changed(
+        n3=sampler(positive=["10", 0]),
+        n6=node("CLIPTextEncodeSDXL", clip=["4", 1], text_g="a cat", text_l="a cat"),
+        n10=node("ConditioningCombine", conditioning_1=["6", 0], conditioning_2=["11", 0]),
+        n11=node("CLIPTextEncodeSDXL", clip=["4", 1], text_g="a dog", text_l="a dog"),
+    )
+
+    found = discover(graph)
+
+    assert (
+        targets(found).items()
+        >= {
+            "text_6": "6.text_g, 6.text_l",
+            "text_11": "11.text_g, 11.text_l",
+        }.items()
+    )
+    assert found.notes == (
+        "The positive prompt is put together from nodes 6 (CLIPTextEncodeSDXL), "
+        "11 (CLIPTextEncodeSDXL): choose one of them.",
+    )
+
+
 @pytest.mark.parametrize(
     ("graph", "told"),
     [
@@ -396,6 +419,12 @@ def test_what_is_not_found_is_said(graph: Graph, told: str) -> None:
     (note,) = discover(graph).notes
 
     assert told in note
+
+
+def test_a_workflow_without_a_negative_prompt_lacks_nothing() -> None:
+    graph = changed(n7=None, n3=sampler(negative=["6", 0]))
+
+    assert discover(graph).notes == ()
 
 
 def test_a_graph_without_sampler_still_has_seeds_and_pictures() -> None:

@@ -139,6 +139,21 @@ def test_a_bad_value_is_refused(where: Parameter, value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    "where",
+    [parameter("INT"), parameter("FLOAT"), SEED, CHOICE, FLAG, TEXT],
+    ids=["whole number", "number", "seed", "choice", "flag", "text"],
+)
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 10**5000], ids=["400 digits", "below zero", "5000 digits"]
+)
+def test_a_number_that_no_float_holds_or_nobody_can_print_is_refused(
+    where: Parameter, value: int
+) -> None:
+    with pytest.raises(ParameterError, match="`it` takes a smaller number"):
+        coerce(where, value)
+
+
+@pytest.mark.parametrize(
     ("where", "value", "told"),
     [
         (STEPS, "many", "`it` takes a whole number, not 'many'."),
@@ -227,6 +242,7 @@ BAD_OVERRIDES: dict[str, Callable[[], Any]] = {
     "less than everything": lambda: json.loads('{"5": {"inputs": {"cfg": -Infinity}}}'),
     "1e999": lambda: json.loads('{"5": {"inputs": {"cfg": 1e999}}}'),
     "a number of 5000 digits": lambda: {"5": body(steps="9" * 5000)},
+    "a number of 400 digits": lambda: json.loads('{"5": {"inputs": {"cfg": ' + "9" * 400 + "}}}"),
     "a seed below zero": lambda: {"5": body(seed=-1)},
     "a seed of 65 bits": lambda: {"5": body(seed=2**64)},
     "true for a number": lambda: {"5": body(steps=True)},
@@ -281,7 +297,14 @@ UNDECLARED: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("level", 5, 5), ("mode", "hard", "hard"), ("flag", "off", False), ("share", "0.25", 0.25)],
+    [
+        ("level", 5, 5),
+        ("level", 2**53 + 1, 2**53 + 1),
+        ("level", 2.5, 2.5),
+        ("mode", "hard", "hard"),
+        ("flag", "off", False),
+        ("share", "0.25", 0.25),
+    ],
 )
 def test_privileged_people_reach_inputs_that_hold_a_value(
     name: str, value: object, expected: object
@@ -291,6 +314,12 @@ def test_privileged_people_reach_inputs_that_hold_a_value(
     values = overrides(UNDECLARED, {}, data, privileged=True)
 
     assert values == {InputRef("1", name): expected}
+    assert type(values[InputRef("1", name)]) is type(expected)
+
+
+def test_an_input_that_holds_a_number_takes_nothing_else() -> None:
+    with pytest.raises(ParameterError, match=r"`1\.level` takes a number, not 'many'"):
+        overrides(UNDECLARED, {}, {"1": body(level="many")}, privileged=True)
 
 
 @pytest.mark.parametrize(

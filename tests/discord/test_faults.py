@@ -116,24 +116,6 @@ async def test_comfyui_is_down_when_the_command_comes_and_up_later(world: World)
     await world.comfyui.close()
 
 
-async def test_a_hundred_commands_are_answered_while_comfyui_hangs(world: World) -> None:
-    world.comfyui.stop_answering()
-    await world.start(up=False, limits={"jobs_per_user": 1000})
-
-    asked = []
-    for number in range(100):
-        asked.append(
-            world.discord.slash(
-                world.alice, world.channel, "generate", workflow="postcard", prompt=f"cat {number}"
-            )
-        )
-        await asyncio.sleep(0.01)
-    for each in asked:
-        await each.answered()
-
-    assert max(each.acked_at - each.sent_at for each in asked) < 1.0
-
-
 async def test_a_job_that_outlives_the_token_is_posted(world: World) -> None:
     world.comfyui.hold()
     await world.start()
@@ -242,6 +224,7 @@ async def test_a_button_cancels_a_running_job_and_only_that(world: World) -> Non
     await asyncio.wait_for(world.comfyui.held.wait(), 5)
     second = await world.generate(prompt="another")
     (job,) = [j for j in await world.bot.store.in_flight() if j.message_id == int(first.message_id)]
+    assert job.state is JobState.RUNNING
 
     world.discord.click(world.alice, first.message, f"job:{job.id}:cancel")
     await world.told(first, "Cancelled.")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 
 import discord
 import pytest
@@ -350,3 +351,21 @@ async def test_the_picture_is_the_one_that_comfyui_made(world: World, tmp_path) 
 
     with Image.open(path) as picture:
         assert picture.size == (256, 300)
+
+
+async def test_the_debug_log_shows_the_graph_and_the_request_without_secrets(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = json.loads((world.folder / "workflows/postcard.json").read_text())
+    graph["1"]["inputs"]["api_key"] = "sk-planted"
+    (world.folder / "workflows/secret.json").write_text(json.dumps(graph))
+    shutil.copy(world.folder / "workflows/postcard.yaml", world.folder / "workflows/secret.yaml")
+    await world.start()
+
+    with caplog.at_level("DEBUG", logger="bot.runner"):
+        await world.posted(await world.generate(workflow="secret"))
+
+    assert "=== Final Workflow JSON ===" in caplog.text
+    assert "=== Request to ComfyUI ===" in caplog.text
+    assert "a cat in the snow" in caplog.text
+    assert "sk-planted" not in caplog.text

@@ -1,4 +1,4 @@
-"""The bot as a process of its own, killed without warning and started again."""
+"""The bot as a process of its own: killed without warning, and under load."""
 
 import asyncio
 import os
@@ -128,3 +128,20 @@ async def test_a_kill_while_jobs_wait_keeps_them_all(lab: Lab) -> None:
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 4
     assert len(lab.comfyui.executed) == 4
+
+
+async def test_a_hundred_commands_in_a_second_are_answered_while_comfyui_hangs(lab: Lab) -> None:
+    (lab.folder / "config.yaml").write_text("limits: {jobs_per_user: 1000}")
+    lab.comfyui.stop_answering()
+    bot = await lab.start()
+
+    asked = []
+    for number in range(100):
+        options = {"workflow": "postcard", "prompt": f"cat {number}"}
+        asked.append(lab.discord.slash(lab.alice, lab.channel, "generate", **options))
+        await asyncio.sleep(0.01)  # the load: a hundred in a second
+    for each in asked:
+        await each.answered()
+
+    assert await end(bot, signal.SIGTERM) == 0
+    assert max(each.acked_at - each.sent_at for each in asked) < 1.0
