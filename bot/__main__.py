@@ -26,7 +26,11 @@ _debug = click.option("--debug", is_flag=True, help="Log every graph and request
 
 def main() -> None:
     """Exit code 1 for an error of ours or a check that failed, 2 for a wrong flag."""
-    load_dotenv(".env")
+    try:
+        load_dotenv(".env")
+    except UnicodeDecodeError:
+        click.secho(".env is not UTF-8 text. Save it again as UTF-8.", fg="red", err=True)
+        raise SystemExit(1) from None
     try:
         cli(prog_name="comfycord", standalone_mode=False)
     except click.ClickException as error:

@@ -218,6 +218,8 @@ def _worded() -> Iterator[None]:
         ) from error
     except (aiohttp.ClientConnectionError, discord.DiscordServerError) as error:
         raise ConfigError(f"Discord cannot be reached: {error}. Try again later.") from error
+    except discord.HTTPException as error:
+        raise ConfigError(f"Discord answered {error.status}. Try again later.") from error
 
 
 def use_discord_api(url: str) -> None:

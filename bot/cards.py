@@ -4,7 +4,7 @@ A card never changes what the person wrote elsewhere: words of people go through
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -18,6 +18,7 @@ from comfy.graph import title
 from comfy.progress import RunProgress
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
+_TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
@@ -55,17 +56,31 @@ def result_card(
             gallery.add_item(media=f"attachment://{each.name}")
         body.append(gallery)
     body += [ui.File(f"attachment://{each.name}") for each in files if each not in pictures]
-    if part == 0:
-        told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
-        body += [ui.TextDisplay(f"> {neutral(text, 500)}") for text in told]
-    notes = [*left_out, *([job.note] if job.note else [])]
-    if notes:
-        body.append(ui.TextDisplay("\n".join(f"-# ⚠ {each}" for each in notes)))
-    facts = _facts(job)
+    asked, facts = _asked(job), _facts(job)
     if parts > 1:
         facts = f"part {part + 1} of {parts} · {facts}"
+    room = _TEXT_LIMIT - len(asked) - len(facts) - 3
+    warnings = [*left_out, *([job.note] if job.note else [])]
+    notes = _fitting((f"-# ⚠ {each}" for each in warnings), room)
+    room -= sum(len(each) + 1 for each in notes)
+    if part == 0:
+        told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
+        quoted = _fitting((f"> {neutral(text, 500)}" for text in told), room)
+        body += [ui.TextDisplay(text) for text in quoted]
+    if notes:
+        body.append(ui.TextDisplay("\n".join(notes)))
     body.append(ui.TextDisplay(f"-# {facts}"))
     return layout(ui.Container(*body, accent_colour=_GREEN))
+
+
+def _fitting(lines: Iterable[str], room: int) -> list[str]:
+    kept: list[str] = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        kept.append(line)
+    return kept
 
 
 def failure_card(job: Job) -> ui.LayoutView:

@@ -76,6 +76,10 @@ class Config(_Strict):
         names = [each.name for each in value]
         if twice := [each for each in names if names.count(each) > 1]:
             raise ValueError(f"two servers are named {twice[0]!r}")
+        variables = [each.environment_suffix for each in value]
+        if shared := [each for each in variables if variables.count(each) > 1]:
+            both = " and ".join(repr(n.name) for n in value if n.environment_suffix == shared[0])
+            raise ValueError(f"{both} would share the variable COMFYUI_TOKEN_{shared[0]}")
         return value
 
 
@@ -103,9 +107,11 @@ class Secrets(_Strict):
 
 
 def _access(server: ServerSettings, environment: Mapping[str, str]) -> Access:
-    token = environment.get(f"COMFYUI_TOKEN_{server.environment_suffix}")
-    login = environment.get(f"COMFYUI_LOGIN_{server.environment_suffix}")
+    token = environment.get(f"COMFYUI_TOKEN_{server.environment_suffix}", "").strip()
+    login = environment.get(f"COMFYUI_LOGIN_{server.environment_suffix}", "").strip()
     user, _, password = (login or "").partition(":")
+    if not login and (url := yarl.URL(server.url)).user:
+        login, user, password = server.url, url.user or "", url.password or ""
     return Access(token or None, (user, password) if login else None, server.ca_file)
 
 
@@ -118,7 +124,7 @@ def load(
     """
     data = _read(path) if path.exists() else {}
     if base_url := environment.get("COMFYUI_BASE_URL"):
-        data["servers"] = [{"name": "local", "url": base_url}]
+        data["servers"] = [_server_at(base_url)]
     if database := environment.get("DATABASE_URL"):
         data["database"] = database
     config = parse(data, str(path))
@@ -129,7 +135,26 @@ def load(
                     f"{path}: servers[{number}].url holds a login. Move it to the environment "
                     f"variable COMFYUI_LOGIN_{server.environment_suffix} as user:password."
                 )
+    for number, server in enumerate(config.servers):
+        try:
+            _access(server, {}).ssl()
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: `servers[{number}].ca_file`: {server.ca_file!r} is not there "
+                "or holds no certificate."
+            ) from error
     return config, Secrets.from_environment(config, environment)
+
+
+def _server_at(base_url: str) -> dict[str, str]:
+    server = {"name": "local", "url": base_url}
+    try:
+        ServerSettings.model_validate(server)
+    except pydantic.ValidationError as error:
+        raise ConfigError(
+            "COMFYUI_BASE_URL needs http:// or https:// in front, and a host."
+        ) from error
+    return server
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -141,11 +166,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{where}: this is not YAML. Check the indentation.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except ValueError as error:  # a date that does not exist
+        raise ConfigError(f"{path}: {error}.") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys such as `servers:`, found {data!r}.")
-    return data
+    return {key: value for key, value in data.items() if value is not None}
 
 
 def parse(data: Mapping[str, Any], where: str = CONFIG_FILE) -> Config:

@@ -63,7 +63,8 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> str:
         what = _COMPLAINTS.get(each.kind)
         if what:
             value = graph.get(each.node_id, {}).get("inputs", {}).get(each.input)
-            shown = f" (`{value}`)" if isinstance(value, str | int | float) else ""
+            brief = " ".join(str(value).replace("`", "'").split())[:80]
+            shown = f" (`{brief}`)" if isinstance(value, str | int | float) else ""
             where = title(graph, each.node_id)
             return f"`{each.input}` of *{where}*{shown} {what}. Ask a moderator to look at it."
     return "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 # Interaction and webhook tokens stand in addresses, signatures of attachments in their queries.
 _TOKENS = re.compile(
-    r"(?<=/webhooks/)(\d+)/[\w.-]+|(?<=/interactions/)(\d+)/[\w.-]+|\b(ex|is|hm)=[0-9a-f]{6,}"
+    r"((?<=/webhooks/)\d+/|(?<=/interactions/)\d+/)[\w.-]+|\b((?:ex|is|hm)=)[0-9a-f]{6,}"
 )
 _SECRET_INPUT = re.compile(r"key|token|secret|password", re.IGNORECASE)
 
@@ -16,13 +16,13 @@ class Redacting(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-        self._secrets = [each for each in secrets if len(each) >= 4]
+        self._secrets = sorted((each for each in secrets if len(each) >= 4), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         for secret in self._secrets:
             line = line.replace(secret, "***")
-        return _TOKENS.sub(lambda found: f"{found[1] or found[2] or found[3]}/***", line)
+        return _TOKENS.sub(lambda found: f"{found[1] or found[2]}***", line)
 
 
 def set_up(secrets: Iterable[str], *, debug: bool) -> None:

@@ -169,7 +169,8 @@ def _defaults(workflow: Workflow, parameters: Mapping[str, Parameter]) -> dict[s
 def _random_seed(parameter: Parameter) -> int:
     """At most 2**53: JavaScript, so ComfyUI's editor, loses digits of larger numbers."""
     top = min(int(parameter.max if parameter.max is not None else SEED_MAX), 2**53)
-    low = int(parameter.min or 0)
+    low = max(int(parameter.min or 0), 0)
+    top = max(top, low)
     return low + secrets.randbelow(top - low + 1)
 
 
@@ -190,13 +191,18 @@ def _prompt_targets(
     workflow: Workflow, parameters: Mapping[str, Parameter], node: str | None
 ) -> tuple[InputRef, ...]:
     if node is not None:
+        for each in parameters.values():
+            own = tuple(ref for ref in each.targets if ref.node_id == node)
+            if own and each.role in (Role.TEXT, Role.NEGATIVE):
+                return own
         refs = [ref for ref in text_inputs(workflow.graph) if ref.node_id == node]
         if not refs:
             raise UserError(f"Target node {node} is not a text input node")
         return (refs[0],)
     if Role.TEXT in parameters:
         return parameters[Role.TEXT].targets
-    first = first_text_input(workflow.graph)
+    negative = {r for p in parameters.values() if p.role is Role.NEGATIVE for r in p.targets}
+    first = first_text_input(workflow.graph, negative)
     if first is None:
         raise UserError("No suitable text input node found in workflow")
     return (first,)
@@ -204,15 +210,21 @@ def _prompt_targets(
 
 def _check_size(graph: Graph, parameters: Mapping[str, Parameter], limits: Limits) -> None:
     width, height, batch = (
-        _value(graph, parameters, role) for role in (Role.WIDTH, Role.HEIGHT, Role.BATCH)
+        _largest(graph, parameters, role) for role in (Role.WIDTH, Role.HEIGHT, Role.BATCH)
     )
-    if isinstance(width, int) and isinstance(height, int):
-        many = batch if isinstance(batch, int) else 1
+    if width is not None and height is not None:
+        many = 1 if batch is None else batch
         if width * height * many > limits.pixels:
             raise UserError(
                 f"{width} x {height} x {many} is too large: at most {limits.pixels:,} pixels "
                 "in all. Make it smaller."
             )
+
+
+def _largest(graph: Graph, parameters: Mapping[str, Parameter], name: str) -> int | None:
+    refs = parameters[name].targets if name in parameters else ()
+    values = [graph[ref.node_id]["inputs"][ref.name] for ref in refs]
+    return max((each for each in values if isinstance(each, int)), default=None)
 
 
 def _shown(graph: Graph, parameters: Mapping[str, Parameter]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The only SQL. Every change of a job is a compare-and-set on its state, committed at once."""
 
 import asyncio
+import contextlib
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+import alembic.util
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -62,6 +65,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._closed = False
         self._writing = asyncio.Lock()
         self._under_way: set[asyncio.Task[sa.CursorResult[Any]]] = set()
 
@@ -77,9 +81,17 @@ class Store:
                     await connection.commit()
             except sa.exc.DatabaseError as error:
                 raise StoreError(f"The database {url} cannot be opened: {error.orig}.") from error
+            except alembic.util.CommandError as error:
+                raise StoreError(
+                    f"The database {url} was written by a newer Comfycord. "
+                    "Update the bot, or name another file."
+                ) from error
             store = cls(engine)
-            yield store
-            await asyncio.gather(*store._under_way, return_exceptions=True)
+            try:
+                yield store
+            finally:
+                store._closed = True
+                await asyncio.gather(*store._under_way, return_exceptions=True)
         finally:
             await engine.dispose()
 
@@ -176,6 +188,9 @@ class Store:
         """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
         and its connection goes back to the pool."""
 
+        if self._closed:
+            raise StoreError("The database is closed: the bot stops.")
+
         async def execute() -> sa.CursorResult[Any]:
             async with self._engine.begin() as connection:
                 return await connection.execute(statement)
@@ -191,12 +206,17 @@ def _engine(url: str) -> AsyncEngine:
         parsed = make_url(url)
     except sa.exc.ArgumentError as error:
         raise StoreError("`database` looks like sqlite:///data/comfycord.db.") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.host:
         raise StoreError("`database` must be a SQLite file, such as sqlite:///data/comfycord.db.")
     try:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
+    try:  # here, as the driver's thread outlives a failed attempt and complains on its own
+        with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise StoreError(f"The database {url} cannot be opened: {error}.") from error
     engine = create_async_engine(
         parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
     )

@@ -18,8 +18,7 @@ def neutral(text: str, limit: int = 300) -> str:
     short = " ".join(visible.split())
     if len(short) > limit:
         short = short[: limit - 1] + "…"
-    escaped = discord.utils.escape_mentions(discord.utils.escape_markdown(short))
-    return re.sub(r"([\[\]<>#])", r"\\\1", escaped)
+    return discord.utils.escape_mentions(re.sub(r"([\\`*_~|\[\]<>#]|^-)", r"\\\1", short))
 
 
 def ordinal(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import ssl
 import uuid
@@ -84,18 +85,14 @@ class ComfyClient:
         return str(self._url).rstrip("/")
 
     async def system_stats(self) -> SystemStats:
-        data = await self._json("GET", "system_stats")
-        try:
-            return SystemStats.from_json(data)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._not_comfyui() from error
+        return self._read_as(SystemStats.from_json, await self._json("GET", "system_stats"))
 
     async def object_info(self) -> dict[str, NodeType]:
         """Up to a megabyte of JSON, so it is parsed in a thread."""
         raw = await self._read("GET", "object_info")
         try:
             return await asyncio.to_thread(lambda: parse_object_info(json.loads(raw)))
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise self._not_comfyui() from error
 
     async def queue_prompt(self, graph: Graph, prompt_id: str, client_id: str) -> PromptAccepted:
@@ -113,7 +110,8 @@ class ComfyClient:
                 raise
             raise ServerUnavailable(f"{self.url} took the prompt and answered nonsense") from error
         if accepted.prompt_id != prompt_id:
-            await self.delete_queued(accepted.prompt_id)
+            with contextlib.suppress(ServerError):
+                await self.delete_queued(accepted.prompt_id)
             raise ServerError(f"{self.url} ignores our prompt_id: it needs ComfyUI 0.3.45 or later")
         return accepted
 
@@ -181,7 +179,7 @@ class ComfyClient:
         raw = await self._read(method, path, body)
         try:
             data = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._not_comfyui() from error
         if not isinstance(data, dict):
             raise self._not_comfyui()
@@ -226,7 +224,7 @@ class ComfyClient:
         if response.status == 400 and response.content_type == "application/json":
             try:
                 data = await response.json()
-            except ValueError as broken:
+            except (ValueError, RecursionError) as broken:
                 raise self._unavailable(broken) from broken
             error = data.get("error") if isinstance(data, dict) else None
             about = error if isinstance(error, dict) else {"message": str(error)}
@@ -249,7 +247,7 @@ class ComfyClient:
     def _read_as(self, make: Callable[[Any], T], data: Any) -> T:
         try:
             return make(data)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise self._not_comfyui() from error
 
     def _not_comfyui(self) -> NotComfyUI:
@@ -261,8 +259,10 @@ class ComfyClient:
                 cause = "it takes too long"
             case aiohttp.ClientConnectorDNSError():
                 cause = "no such host"
-            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            case aiohttp.ClientConnectorCertificateError():
                 cause = "its certificate is not trusted, set ca_file"
+            case aiohttp.ClientConnectorSSLError():
+                cause = "it does not speak TLS, is it http://?"
             case aiohttp.ClientConnectorError():
                 cause = "nothing listens there"
             case _:

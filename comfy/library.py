@@ -60,7 +60,10 @@ class Workflow:
     def of(cls, name: str, graph: Graph, sidecar: Sidecar | None = None) -> "Workflow":
         """Discovers the parameters; an error where the sidecar names what is not there."""
         sidecar = sidecar or Sidecar()
-        found = discover(graph)
+        try:
+            found = discover(graph)
+        except RecursionError as error:
+            raise WorkflowFileError("chains too many nodes to follow its links.") from error
         declared = {
             each: _declared(graph, each, settings)
             for each, settings in sidecar.parameters.items()
@@ -127,7 +130,8 @@ def parse_sidecar(text: str) -> Sidecar:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML's own dates can be wrong
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # not only YAMLError: a date that does not exist, a tag whose value does not fit
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise WorkflowFileError(f"has a sidecar that is not YAML{where}.") from error
@@ -182,12 +186,18 @@ class Library:
 
     async def watch(self) -> None:
         """For ever: look every two seconds. A folder that cannot be read now may be later."""
+        problem = ""
         while True:
             await asyncio.sleep(_POLL)
             try:
                 await self.refresh()
+                problem = ""
             except OSError as error:
-                log.warning("the workflows folder cannot be read: %s", error)
+                if str(error) != problem:
+                    log.warning("the workflows folder cannot be read: %s", error)
+                problem = str(error)
+            except Exception:
+                log.exception("the workflows folder could not be looked at")
 
 
 def _differs(name: str, now: Mapping[str, _Entry], before: Mapping[str, _Entry]) -> bool:

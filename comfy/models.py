@@ -175,16 +175,18 @@ class SystemStats:
 def parse_node_errors(data: Any) -> tuple[NodeError, ...]:
     found: list[NodeError] = []
     for node_id, about in data.items() if isinstance(data, dict) else ():
-        if not isinstance(about, dict):
-            continue
-        for each in about.get("errors") or ():
-            found.append(
-                NodeError(
-                    str(node_id),
-                    str(about.get("class_type", "")),
-                    str((each.get("extra_info") or {}).get("input_name") or ""),
-                    str(each.get("type", "")),
-                    str(each.get("details", "")),
-                )
-            )
+        match about:
+            case {"errors": [*errors]}:
+                class_type = str(about.get("class_type", ""))
+                found += [_node_error(str(node_id), class_type, each) for each in errors]
     return tuple(found)
+
+
+def _node_error(node_id: str, class_type: str, data: Any) -> NodeError:
+    match data:
+        case {"type": kind}:
+            info = data.get("extra_info")
+            name = info.get("input_name") if isinstance(info, dict) else ""
+            details = str(data.get("details", ""))
+            return NodeError(node_id, class_type, str(name or ""), str(kind), details)
+    return NodeError(node_id, class_type, "", "", "")

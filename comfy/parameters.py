@@ -6,7 +6,7 @@ server; `/object_info`, where known, adds types, ranges and choices. What it can
 leaves out and says so in a note: a prompt in the wrong box is worse than none.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -120,11 +120,15 @@ def text_inputs(graph: Graph) -> Iterator[InputRef]:
                 yield InputRef(node_id, name)
 
 
-def first_text_input(graph: Graph) -> InputRef | None:
+def first_text_input(graph: Graph, but: Collection[InputRef] = ()) -> InputRef | None:
     """The last resort for a prompt: the first node that encodes or holds a text."""
     for ref in text_inputs(graph):
         class_type = graph[ref.node_id]["class_type"]
-        if class_type in ("CLIPTextEncode", "Text Multiline") and ref.name == "text":
+        if (
+            class_type in ("CLIPTextEncode", "Text Multiline")
+            and ref.name == "text"
+            and ref not in but
+        ):
             return ref
     return None
 
@@ -232,7 +236,7 @@ class _Walk:
             for name in texts:
                 yield from self._text(InputRef(node_id, name), set())
         elif "positive" in inputs and "negative" in inputs:  # a ControlNet, or a video's start
-            through = ("positive", "negative")[slot] if slot < 2 else side
+            through = ("positive", "negative")[slot] if 0 <= slot < 2 else side
             link = inputs[through]
             yield from self._conditioning(link.node_id, link.slot, side, seen)
         else:

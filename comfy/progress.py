@@ -32,7 +32,9 @@ class RunProgress:
                 ended = {self.node_id} if self.node_id is not None else set()
                 return self._with(done=self.done | ended, node_id=node_id, part=0.0)
             case Progress(_, node_id, value, top) if top > 0:
-                return self._with(node_id=node_id, part=min(value / top, 1.0))
+                return self._with(
+                    node_id=node_id, part=1.0 if value >= top else max(value / top, 0.0)
+                )
         return self
 
     def _with(self, **changes: object) -> Self:
@@ -47,7 +49,7 @@ class RunProgress:
 def _weight(inputs: Mapping[str, object]) -> float:
     match inputs:
         case {"steps": int(steps)} if steps > 0:
-            return float(steps)
+            return float(min(steps, 10_000))
         case {"sigmas": _, "guider": _}:
             return 20.0  # its steps stand in another node
     return _PLAIN_NODE

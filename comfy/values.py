@@ -45,7 +45,12 @@ def coerce(parameter: Parameter, value: object) -> Any:
             return _boolean(parameter, value)
     if not isinstance(value, str):
         raise ParameterError(f"`{parameter.name}` takes a text.")
-    return value.replace("\x00", "")
+    text = value.replace("\x00", "")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ParameterError(f"`{parameter.name}` holds a broken character.") from error
+    return text
 
 
 def _choice(parameter: Parameter, value: object) -> Any:
