@@ -177,6 +177,25 @@ def test_what_was_left_out_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("many", "kinds"),
+    [(0, ">>⚠"), (5, ">⚠"), (10, "⚠"), (30, "⚠")],
+    ids=["texts only", "some files", "many files", "too many files"],
+)
+def test_a_result_is_never_longer_than_discord_takes(many: int, kinds: str) -> None:
+    request = a_request(text="_" * 300, workflow="_" * 100)
+    job = a_job(S.EXECUTED, texts=("_" * 600,) * 5, note="x" * 200, request=request)
+    left_out = ["\\_" * 80 + " (30.0 MB) is too large to be posted here."] * many
+
+    card = result_card(job, 0, 1, [], left_out)
+
+    first, *between, facts = texts(card)
+    assert card.content_length() <= 4000
+    assert first.startswith("**\\_")
+    assert "".join(each.removeprefix("-# ")[0] for each in between) == kinds
+    assert facts.endswith("`1b4e28ba`")
+
+
 # Ends that are no result
 
 

@@ -21,7 +21,7 @@ from bot.__main__ import main
 from bot.errors import StoreError
 from tests.bot.builders import PLAIN, TXT2IMG, a_graph, write_workflow
 from tests.fakes.comfyui import FakeComfyUI
-from tests.fakes.discord import FakeDiscord, Guild
+from tests.fakes.discord import FakeDiscord, Fault, Guild
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = (
@@ -377,6 +377,20 @@ async def test_a_discord_that_is_not_there_is_a_finding(
     assert done.code == 1
 
 
+@pytest.mark.parametrize("path", ["/users/@me", "/users/@me/guilds"], ids=["login", "guilds"])
+@pytest.mark.parametrize("status", [403, 404])
+async def test_any_answer_of_discord_is_a_finding(
+    shell: Shell, discord: FakeDiscord, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    configured(monkeypatch, discord, guilds=())
+    discord.faults.append(Fault("GET", path, status=status, json={"message": "no", "code": 0}))
+
+    done = await shell.runs("check")
+
+    assert done.code == 1
+    assert f"✗ Discord answered {status}. Try again later." in done.out.splitlines()
+
+
 # invite
 
 
@@ -457,6 +471,14 @@ def test_a_wrong_config_is_one_sentence(shell: Shell, tmp_path: Path, command: s
     assert done.err == (
         "config.yaml: unknown key `servers[0].ulr`. Allowed here: name, url, ca_file.\n"
     )
+
+
+def test_an_env_file_in_another_encoding_is_one_sentence(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("DISCORD_TOKEN=abc".encode("utf-16"))
+
+    done = shell.run("invite")
+
+    assert done == Outcome(1, "", ".env is not UTF-8 text. Save it again as UTF-8.\n")
 
 
 @pytest.mark.usefixtures("logging_put_back")

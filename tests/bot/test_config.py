@@ -51,6 +51,12 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path, text: str) -> None:
     assert config == Config()
 
 
+def test_a_section_without_keys_is_as_if_left_out(tmp_path: Path) -> None:
+    config, _ = loaded(tmp_path, "discord:\nservers:\nlimits:\n")
+
+    assert config == Config()
+
+
 def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
     text = """
         discord: {guilds: [123456789012345678]}
@@ -132,6 +138,16 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
             "config.yaml: `servers`: two servers are named 'a'.",
         ),
         (
+            "servers: [{name: gpu-1, url: 'http://h'}, {name: gpu_1, url: 'http://g'}]",
+            "config.yaml: `servers`: 'gpu-1' and 'gpu_1' would share the variable "
+            "COMFYUI_TOKEN_GPU_1.",
+        ),
+        (
+            "servers: [{name: a, url: 'https://h', ca_file: /nothing/ca.pem}]",
+            "config.yaml: `servers[0].ca_file`: '/nothing/ca.pem' is not there "
+            "or holds no certificate.",
+        ),
+        (
             "servers:\n  - {name: a, url: 'http://h'}\n  - {name: b, url: 'http://u:pw@g'}",
             "config.yaml: servers[1].url holds a login. Move it to the environment "
             "variable COMFYUI_LOGIN_B as user:password.",
@@ -141,13 +157,15 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
             "config.yaml, line 3: this is not YAML. Check the indentation.",
         ),
         ("\x01", "config.yaml: this is not YAML. Check the indentation."),
+        ("workflows: 2024-13-45", "config.yaml: month must be in 1..12."),
         ("- one\n- two", "config.yaml: expected keys such as `servers:`, found ['one', 'two']."),
     ],
     ids=[
         "top level", "in a server", "in place of another", "in the limits",
         "secret in the file", "missing",
         "wrong type", "too small", "too large", "no scheme", "no host", "impossible port",
-        "two of one name", "login in the url", "not YAML", "control character", "not keys",
+        "two of one name", "two of one variable", "no such certificate", "login in the url",
+        "not YAML", "control character", "impossible date", "not keys",
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_with_its_key_in_one_sentence(
@@ -180,6 +198,22 @@ def test_one_address_in_the_environment_is_enough(tmp_path: Path) -> None:
     config, _ = load(tmp_path / "config.yaml", {"COMFYUI_BASE_URL": "http://u:pw@h:8188/comfy"})
 
     assert config.servers == (ServerSettings(name="local", url="http://u:pw@h:8188/comfy"),)
+
+
+def test_a_wrong_address_in_the_environment_names_its_variable(tmp_path: Path) -> None:
+    text = complaint(tmp_path, "", COMFYUI_BASE_URL="localhost:8188")
+
+    assert text == "COMFYUI_BASE_URL needs http:// or https:// in front, and a host."
+
+
+def test_a_file_that_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("not a certificate")
+
+    text = complaint(
+        tmp_path, f"servers: [{{name: a, url: 'https://h', ca_file: '{tmp_path}/ca.pem'}}]"
+    )
+
+    assert text.endswith("ca.pem' is not there or holds no certificate.")
 
 
 def test_the_environment_outdoes_the_file(tmp_path: Path) -> None:
@@ -231,6 +265,27 @@ def test_secrets_come_from_the_environment(tmp_path: Path) -> None:
     assert secrets.access["home"].login == ("ann", "pass:word")
     assert secrets.access["open"].headers() == {}
     assert sorted(secrets.hidden) == ["pass:word", "the-bearer", "the-token"]
+
+
+def test_the_login_of_an_address_is_a_secret_too(tmp_path: Path) -> None:
+    address = "http://ann:the-p%40ssword@h"
+
+    _, secrets = load(tmp_path / "config.yaml", {"COMFYUI_BASE_URL": address})
+
+    assert secrets.access["local"].login == ("ann", "the-p@ssword")
+    assert secrets.hidden == ["the-p@ssword"]
+
+
+def test_spaces_around_a_secret_are_not_part_of_it(tmp_path: Path) -> None:
+    _, secrets = loaded(
+        tmp_path,
+        "servers: [{name: a, url: 'http://a'}, {name: b, url: 'http://b'}]",
+        COMFYUI_TOKEN_A=" the-bearer\n",
+        COMFYUI_LOGIN_B=" ann:the-password ",
+    )
+
+    assert secrets.access["a"].token == "the-bearer"
+    assert secrets.access["b"].login == ("ann", "the-password")
 
 
 def test_empty_variables_count_as_left_out(tmp_path: Path) -> None:

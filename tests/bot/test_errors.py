@@ -74,6 +74,19 @@ def test_a_refusal_names_input_node_and_value(kind: str, words: str) -> None:
     )
 
 
+def test_a_refused_value_is_short_and_harmless() -> None:
+    graph = a_graph(n3={"sampler_name": "`**x**\n " * 1000})
+    complaint = NodeError("3", "KSampler", "sampler_name", "value_not_in_list", "")
+
+    text = explain_refusal(PromptRefused("", "", (complaint,)), graph)
+
+    shown = ("'**x** " * 1000)[:80]
+    assert text == (
+        f"`sampler_name` of *Sampling* (`{shown}`) is not available on the server. "
+        "Ask a moderator to look at it."
+    )
+
+
 def test_a_refusal_shows_no_value_of_a_link_or_of_a_node_that_is_not_there() -> None:
     linked = NodeError("8", "VAEDecode", "vae", "required_input_missing", "")
     gone = NodeError("77", "VAEDecode", "vae", "required_input_missing", "")

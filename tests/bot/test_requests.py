@@ -167,6 +167,14 @@ def test_a_drawn_seed_drives_every_sampler_and_keeps_to_its_range() -> None:
     assert inputs(request, "3")["seed"] in (5, 6)
 
 
+def test_a_drawn_seed_is_one_that_can_be_typed_again() -> None:
+    workflow = a_workflow(seed={"min": -1_000_000, "max": 10})
+
+    seeds = {inputs(built(workflow, nodes={}), "3")["seed"] for _ in range(50)}
+
+    assert seeds <= set(range(11))
+
+
 # Values
 
 
@@ -229,9 +237,13 @@ SETTINGS_LOOK_LIKE = '`settings` looks like `steps=20 sampler=euler`, with "…"
         ({"values": {"steps": "a lot"}}, "`steps` takes a whole number, not 'a lot'."),
         ({"values": {"width": 1}}, "`width` must be between 16 and 16384, not 1."),
         ({"values": {"seed": -1}}, f"`seed` must be between 0 and {2**64 - 1}, not -1."),
+        ({"values": {"negative": "a \ud83d"}}, "`negative` holds a broken character."),
     ],
-    ids=["no equals", "no name", "spaces", "open quote", "unknown", "word", "too small", "seed"],
-)
+    ids=[
+        "no equals", "no name", "spaces", "open quote", "unknown", "word", "too small", "seed",
+        "lone surrogate",
+    ],
+)  # fmt: skip
 def test_a_wrong_value_is_refused_with_what_is_allowed(wish: dict[str, Any], expected: str) -> None:
     assert refusal(**wish) == expected
 
@@ -258,6 +270,16 @@ def test_node_says_where_the_prompt_goes() -> None:
 
     assert inputs(request, "7")["text"] == "a cat"
     assert inputs(request, "6")["text"] == "a castle"
+
+
+def test_node_sets_both_texts_of_an_encoder_that_has_two() -> None:
+    graph = a_graph()
+    texts = {"text_g": "old", "text_l": "old", "clip": ["4", 1]}
+    graph["6"] = {"class_type": "CLIPTextEncodeSDXL", "inputs": texts}
+
+    request = built(a_workflow(graph), prompt="a cat", node="6")
+
+    assert (inputs(request, "6")["text_g"], inputs(request, "6")["text_l"]) == ("a cat", "a cat")
 
 
 @pytest.mark.parametrize("node", ["41", "5", ""], ids=["unknown", "no text", "empty"])
@@ -290,6 +312,17 @@ def test_the_last_resort_for_a_prompt_is_the_first_text_node(class_type: str) ->
 
     assert (inputs(request, "10")["text"], inputs(request, "11")["text"]) == ("a cat", "two")
     assert request.text == "a cat"
+
+
+def test_the_last_resort_for_a_prompt_is_never_the_negative() -> None:
+    graph = {"7": deepcopy(TXT2IMG["7"]), **a_graph(n3={"positive": ["11", 0]})}
+    graph["10"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "on a hill"}}
+    both = {"conditioning_1": ["6", 0], "conditioning_2": ["10", 0]}
+    graph["11"] = {"class_type": "ConditioningCombine", "inputs": both}
+
+    request = built(a_workflow(graph), prompt="a cat")
+
+    assert [inputs(request, each)["text"] for each in ("7", "6")] == ["blurry", "a cat"]
 
 
 def test_a_prompt_for_a_workflow_without_text_is_refused() -> None:
@@ -405,10 +438,11 @@ NOT_JSON = '`overrides` is not valid JSON. It looks like {"6": {"inputs": {"text
             '{"3": {"inputs": {"steps": ["4", 0]}}}',
             "`steps` takes one value, not a list or an object.",
         ),
+        ('{"7": {"inputs": {"text": "\\ud800"}}}', "`negative` holds a broken character."),
     ],
     ids=[
         "cut off", "not a number", "a key twice", "too deep", "a list", "no such node",
-        "no inputs", "another class", "a link",
+        "no inputs", "another class", "a link", "lone surrogate",
     ],
 )  # fmt: skip
 def test_wrong_overrides_are_refused(overrides: str, expected: str) -> None:
@@ -441,6 +475,20 @@ def test_the_budget_counts_overrides_too_and_one_picture_where_there_is_no_batch
     del graph["5"]["inputs"]["batch_size"]
 
     text = refusal(a_workflow(graph), overrides=overriding("5", width=16384, height=16384))
+
+    assert text.startswith("16384 x 16384 x 1 is too large")
+
+
+def test_the_budget_counts_every_node_that_a_parameter_drives() -> None:
+    graph = a_graph()
+    graph["20"] = deepcopy(graph["5"])
+    workflow = a_workflow(
+        graph,
+        width={"targets": [["5", "width"], ["20", "width"]]},
+        height={"targets": [["5", "height"], ["20", "height"]]},
+    )
+
+    text = refusal(workflow, overrides=overriding("20", width=16384, height=16384))
 
     assert text.startswith("16384 x 16384 x 1 is too large")
 

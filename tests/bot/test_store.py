@@ -1,8 +1,9 @@
 """The database: a real SQLite file."""
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,49 @@ async def test_a_write_whose_caller_is_cancelled_is_whole(url: str) -> None:
         assert await store.get(request.id) == Job(request=request)
 
 
+@pytest.mark.parametrize(
+    "work",
+    [lambda store: store.get("any"), lambda store: store.add(a_request())],
+    ids=["read", "write"],
+)
+async def test_a_store_that_is_closed_refuses_work(
+    url: str, work: Callable[[Store], Awaitable[object]]
+) -> None:
+    async with Store.open(url) as store:
+        pass
+
+    with pytest.raises(StoreError, match=r"^The database is closed: the bot stops\.$"):
+        await work(store)
+
+
+@pytest.mark.parametrize("error", [None, KeyError("a bug")], ids=["ended", "failed"])
+async def test_a_read_under_way_when_the_store_closes_is_finished(
+    url: str, error: Exception | None
+) -> None:
+    with contextlib.suppress(KeyError):
+        async with Store.open(url) as store:
+            job = await kept(store, 1)
+            reading = asyncio.create_task(store.get(job.id))
+            await asyncio.sleep(0)
+            if error:
+                raise error
+
+    assert await reading == job
+
+
+async def test_a_read_whose_caller_is_cancelled_gives_its_connection_back(url: str) -> None:
+    returned: list[object] = []
+    async with Store.open(url) as store:
+        sa.event.listen(store._engine.sync_engine, "checkin", lambda *each: returned.append(each))
+        reading = asyncio.create_task(store.get("any"))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+
+    assert reading.cancelled()
+    assert len(returned) == 1
+
+
 async def test_many_writers_take_turns(store: Store) -> None:
     added = await asyncio.gather(*(store.add(numbered(number)) for number in range(40)))
 
@@ -316,8 +360,12 @@ async def complaint(url: str) -> str:
             "`database` must be a SQLite file, such as sqlite:///data/comfycord.db.",
         ),
         ("sqlite://", "`database` must be a SQLite file, such as sqlite:///data/comfycord.db."),
+        (
+            "sqlite://data/comfycord.db",
+            "`database` must be a SQLite file, such as sqlite:///data/comfycord.db.",
+        ),
     ],
-    ids=["only a path", "another engine", "no file"],
+    ids=["only a path", "another engine", "no file", "two slashes"],
 )
 async def test_a_wrong_address_is_answered_with_a_right_one(url: str, expected: str) -> None:
     assert await complaint(url) == expected
@@ -342,6 +390,39 @@ async def test_a_database_of_something_else_is_not_used(tmp_path: Path) -> None:
     assert message == (
         f"The database sqlite:///{path} cannot be opened: table jobs already exists."
     )
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(url: str, tmp_path: Path) -> None:
+    async with Store.open(url):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "data/jobs.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+
+    message = await complaint(url)
+
+    assert message == (
+        f"The database {url} was written by a newer Comfycord. "
+        "Update the bot, or name another file."
+    )
+
+
+async def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    message = await complaint(f"sqlite:///{tmp_path}")
+
+    assert message == (
+        f"The database sqlite:///{tmp_path} cannot be opened: unable to open database file."
+    )
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "holiday.jpg"
+    path.write_bytes(b"a picture " * 1000)
+
+    message = await complaint(f"sqlite:///{path}")
+
+    assert message == f"The database sqlite:///{path} cannot be opened: file is not a database."
+    assert path.read_bytes() == b"a picture " * 1000
 
 
 async def test_a_failed_write_changes_nothing(store: Store) -> None:

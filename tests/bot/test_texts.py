@@ -47,6 +47,25 @@ def test_words_lose_their_power_and_keep_their_letters(words: str, expected: str
     assert neutral(words) == expected
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "# big", "> quote", "- one", "[a](b)", "<x:/**bold**>", "https://h/a_b", "a#b@c",
+        "a-b 1. (c) !d", "a\\b",
+    ],
+    ids=[
+        "heading", "quote", "list", "link", "command", "address", "number", "other marks",
+        "backslash",
+    ],
+)  # fmt: skip
+def test_what_people_see_is_what_was_written(words: str) -> None:
+    shown = neutral(words)
+
+    seen = re.sub(r"\\([^A-Za-z0-9\s])", r"\1", shown).replace("\u200b", "")
+    assert seen == words
+    assert not any(live(mark, shown) for mark in "[]<>*#_")
+
+
 def test_a_masked_link_is_none() -> None:
     shown = neutral("[a gift](https://evil.example) [one](https://a.example) [b](c)")
 

@@ -1,4 +1,4 @@
-"""The client against a ComfyUI on loopback: every route, every way in, every odd answer."""
+"""The client against a ComfyUI on loopback: every route, every way in, every broken connection."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -24,6 +24,7 @@ from comfy.errors import (
 )
 from comfy.events import Cached, Executing, Finished, Progress, Started
 from comfy.models import Ending, OutputFile
+from tests.comfy.calls import CALLS, ID, Call
 from tests.fakes.hearing import HearingComfyUI, basic
 from tests.fakes.recordings import graph_of
 
@@ -271,6 +272,16 @@ async def test_a_prompt_under_another_id_than_ours_is_taken_back(
     assert comfyui.heard[1:] == [("POST", "/queue", {"delete": [foreign]})]
 
 
+async def test_a_foreign_prompt_that_cannot_be_taken_back_still_names_the_version(
+    comfyui: HearingComfyUI, client: ComfyClient
+) -> None:
+    comfyui.say("/prompt", text=json.dumps({"prompt_id": "foreign"}), content_type=JSON)
+    comfyui.say("/queue", status=500)
+
+    with pytest.raises(ServerError, match=r"it needs ComfyUI 0\.3\.45 or later"):
+        await client.queue_prompt({}, ID, "me")
+
+
 async def test_a_waiting_prompt_is_deleted(comfyui: HearingComfyUI, client: ComfyClient) -> None:
     comfyui.hold()
     await queued(client)
@@ -382,218 +393,11 @@ async def test_what_fails_while_a_file_is_used_is_not_the_servers_fault(
             raise OSError("disk full")
 
 
-# Odd answers
+# Connections that fail
 
-Call = Callable[[ComfyClient], Awaitable[Any]]
-ID = "0c9f0b3e-5a43-4c5c-8f7e-2f6f4d4f8a11"
-CALLS: dict[str, tuple[str, Call]] = {
-    "system_stats": ("/system_stats", lambda client: client.system_stats()),
-    "object_info": ("/object_info", lambda client: client.object_info()),
-    "queue_prompt": ("/prompt", lambda client: client.queue_prompt({}, ID, "me")),
-    "queue": ("/queue", lambda client: client.queue()),
-    "history": (f"/history/{ID}", lambda client: client.history(ID)),
-    "delete_queued": ("/queue", lambda client: client.delete_queued(ID)),
-    "interrupt": ("/interrupt", lambda client: client.interrupt(ID)),
-}
-READS = {name: CALLS[name] for name in ("system_stats", "object_info", "queue", "history")}
-WRITES = {name: each for name, each in CALLS.items() if name not in READS}
-EVERY = pytest.mark.parametrize(("path", "call"), CALLS.values(), ids=CALLS.keys())
-
-
-@EVERY
-@pytest.mark.parametrize(
-    ("response", "error"),
-    [
-        ({"status": 500, "text": "500 Internal Server Error"}, ServerUnavailable),
-        ({"status": 502, **HTML}, ServerUnavailable),
-        ({"status": 503}, ServerUnavailable),
-        ({"status": 429}, ServerUnavailable),
-        ({"status": 400, "text": "bad request"}, ServerUnavailable),
-        ({"status": 401}, AccessDenied),
-        ({"status": 403, **HTML}, AccessDenied),
-        ({"status": 404}, NotComfyUI),
-        ({"status": 405, "text": "405: Method Not Allowed"}, NotComfyUI),
-        ({"status": 301, "headers": {"Location": "https://elsewhere.invalid/"}}, NotComfyUI),
-        ({"status": 302, "headers": {"Location": "/login"}}, NotComfyUI),
-        ({"status": 307, "headers": {"Location": "/login"}}, NotComfyUI),
-    ],
-    ids=lambda value: str(value.get("status")) if isinstance(value, dict) else "",
+EVERY = pytest.mark.parametrize(
+    ("path", "call"), [(path, call) for _, path, call in CALLS.values()], ids=CALLS.keys()
 )
-async def test_an_answer_that_is_no_answer_becomes_one_of_our_errors(
-    comfyui: HearingComfyUI,
-    client: ComfyClient,
-    path: str,
-    call: Call,
-    response: dict[str, Any],
-    error: type[ServerError],
-) -> None:
-    comfyui.say(path, **response)
-
-    with pytest.raises(error) as caught:
-        await call(client)
-
-    assert type(caught.value) is error
-    assert comfyui.url in str(caught.value)
-    assert str(response["status"]) in str(caught.value)
-    assert len(comfyui.heard) == 1
-
-
-@pytest.mark.parametrize(("path", "call"), READS.values(), ids=READS.keys())
-@pytest.mark.parametrize(
-    "response",
-    [
-        HTML,
-        {"text": ""},
-        {"text": '{"queue_running": [', "content_type": "application/json"},
-        {"body": b"\xff\xfe\x00", "content_type": "application/json"},
-        {"text": "[]", "content_type": "application/json"},
-        {"text": "null", "content_type": "application/json"},
-        {"text": '"ok"', "content_type": "application/json"},
-    ],
-    ids=["a page", "nothing", "half a text", "no text", "a list", "null", "a text"],
-)
-async def test_an_answer_that_is_no_object_is_not_comfyuis(
-    comfyui: HearingComfyUI, client: ComfyClient, path: str, call: Call, response: dict[str, Any]
-) -> None:
-    comfyui.say(path, **response)
-
-    with pytest.raises(NotComfyUI, match="does not answer as a ComfyUI server does"):
-        await call(client)
-
-
-@pytest.mark.parametrize(("path", "call"), WRITES.values(), ids=WRITES.keys())
-async def test_a_page_is_not_taken_for_a_success(
-    comfyui: HearingComfyUI, client: ComfyClient, path: str, call: Call
-) -> None:
-    comfyui.say(path, **HTML)
-
-    with pytest.raises(NotComfyUI, match="does not answer as a ComfyUI server does"):
-        await call(client)
-
-
-@pytest.mark.parametrize(
-    "answer", [{}, {"system": None}, {"system": {}, "devices": [1]}, {"system": []}], ids=str
-)
-async def test_stats_of_something_else_are_not_comfyuis(
-    comfyui: HearingComfyUI, client: ComfyClient, answer: Any
-) -> None:
-    comfyui.say("/system_stats", text=json.dumps(answer), content_type="application/json")
-
-    with pytest.raises(NotComfyUI):
-        await client.system_stats()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"ok": True},
-        {"queue_running": None, "queue_pending": None},
-        {"queue_running": [None], "queue_pending": []},
-        {"queue_running": [], "queue_pending": [[1]]},
-        {"queue_running": [], "queue_pending": [["x", "a"], [1, "b"]]},
-    ],
-    ids=["something else", "nulls", "a null that runs", "no id", "numbers and texts"],
-)
-async def test_a_queue_of_another_shape_is_not_taken_for_an_empty_one(
-    comfyui: HearingComfyUI, client: ComfyClient, answer: Any
-) -> None:
-    comfyui.say("/queue", text=json.dumps(answer), content_type=JSON)
-
-    with pytest.raises(NotComfyUI):
-        await client.queue()
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        [1],
-        "text",
-        {"outputs": [1]},
-        {"status": "success"},
-        {"status": {"messages": [1]}},
-        {"status": {"messages": [["a", {"timestamp": "x"}], ["b", {"timestamp": 1}]]}},
-    ],
-    ids=[
-        "a list",
-        "a text",
-        "a list of outputs",
-        "a text for the status",
-        "a number for a message",
-        "a text for a time",
-    ],
-)
-async def test_a_history_of_another_shape_is_not_comfyuis(
-    comfyui: HearingComfyUI, client: ComfyClient, entry: Any
-) -> None:
-    comfyui.say(f"/history/{ID}", text=json.dumps({ID: entry}), content_type=JSON)
-
-    with pytest.raises(NotComfyUI):
-        await client.history(ID)
-
-
-@pytest.mark.parametrize(
-    "text", ["{}", '{"prompt_id": ', '{"node_errors": {}}'], ids=["empty", "half", "no id"]
-)
-async def test_a_prompt_that_was_taken_with_a_broken_answer_may_well_run(
-    comfyui: HearingComfyUI, client: ComfyClient, text: str
-) -> None:
-    comfyui.say("/prompt", text=text, content_type=JSON)
-
-    with pytest.raises(ServerUnavailable, match="took the prompt and answered nonsense"):
-        await client.queue_prompt({}, ID, "me")
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "told"),
-    [
-        ({"error": {"type": "no_prompt", "message": "No prompt"}}, "no_prompt", "No prompt"),
-        (
-            {"error": {"type": "x", "message": "m", "details": "d"}, "node_errors": []},
-            "x",
-            "refused: m d",
-        ),
-        ({"error": "a text"}, "", "refused: a text"),
-        ({"error": "a text", "node_errors": {"1": [1]}}, "", "refused: a text"),
-        ({}, "", "refused: None"),
-        ([], "", "refused: None"),
-    ],
-    ids=["an error", "with details", "a text", "broken nodes", "an empty object", "a list"],
-)
-async def test_a_refusal_may_have_any_shape(
-    comfyui: HearingComfyUI, client: ComfyClient, answer: Any, kind: str, told: str
-) -> None:
-    text = json.dumps(answer)
-    comfyui.say("/prompt", status=400, text=text, content_type="application/json")
-
-    with pytest.raises(PromptRefused, match=told) as caught:
-        await client.queue_prompt({}, ID, "me")
-
-    assert (caught.value.kind, caught.value.node_errors) == (kind, ())
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [('{"error": {"ty', ServerUnavailable), ("", PromptRefused)],
-    ids=["half", "nothing"],
-)
-async def test_a_refusal_may_come_without_its_reason(
-    comfyui: HearingComfyUI, client: ComfyClient, text: str, error: type[ServerError]
-) -> None:
-    comfyui.say("/prompt", status=400, text=text, content_type=JSON)
-
-    with pytest.raises(error):
-        await client.queue_prompt({}, ID, "me")
-
-
-async def test_a_prompt_that_is_too_large_is_refused_for_good(
-    comfyui: HearingComfyUI, client: ComfyClient
-) -> None:
-    comfyui.say("/prompt", status=413, text="too large")
-
-    with pytest.raises(PromptRefused, match="takes no prompt of this size") as caught:
-        await client.queue_prompt({}, ID, "me")
-
-    assert caught.value.kind == "too_large"
 
 
 @EVERY
@@ -656,6 +460,17 @@ async def test_a_connection_that_fails_is_told_with_its_cause(error: Exception, 
 
     expected = f"http://comfyui.invalid does not answer: {told}"
     assert [str(http.value), str(ws.value)] == [expected, expected]
+
+
+async def test_a_server_without_tls_is_not_blamed_for_its_certificate(
+    comfyui: HearingComfyUI, session: aiohttp.ClientSession
+) -> None:
+    client = ComfyClient(comfyui.url.replace("http://", "https://"), session)
+
+    with pytest.raises(ServerUnavailable, match="it does not speak TLS, is it http://") as caught:
+        await client.queue()
+
+    assert "ca_file" not in str(caught.value)
 
 
 @EVERY

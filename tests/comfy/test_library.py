@@ -268,6 +268,16 @@ def test_names_that_cannot_be_typed_are_refused(tmp_path: Path, name: str) -> No
         read_workflow(path)
 
 
+@pytest.mark.parametrize("name", ["conditioning", "text"])
+def test_a_chain_of_thousands_of_nodes_is_refused(name: str) -> None:
+    links = {str(n): {"class_type": "X", "inputs": {name: [str(n + 1), 0]}} for n in range(3000)}
+    end = {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}}
+    sampler = {"class_type": "K", "inputs": {"positive": ["0", 0], "latent_image": ["0", 0]}}
+
+    with pytest.raises(WorkflowFileError, match=r"^chains too many nodes to follow its links\.$"):
+        Workflow.of("cat", {**links, "3000": end, "sampler": sampler})
+
+
 # Sidecars
 
 
@@ -297,6 +307,10 @@ def test_names_that_cannot_be_typed_are_refused(tmp_path: Path, name: str) -> No
         ("title: 2024-13-45", "is not YAML."),
         ("title: 0x_", "is not YAML."),
         ("title: !!int x", "is not YAML."),
+        ("title: !!int ''", "is not YAML."),
+        ("title: !!float ''", "is not YAML."),
+        ("title: !!bool x", "is not YAML."),
+        ("title: !!timestamp x", "is not YAML."),
         ("title: " + "[" * 1000, "is not YAML"),
         ("title: " + "9" * 5000, "is not YAML."),
     ],
@@ -403,7 +417,7 @@ class Watched(Library):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.failures = [OSError("disk is away")]
+        self.failures: list[Exception] = [OSError("disk is away")]
         self.looked = asyncio.Event()
 
     async def refresh(self) -> None:
@@ -427,3 +441,22 @@ async def test_watching_goes_on_after_a_folder_could_not_be_read(
 
     assert library.workflows.keys() == {"cat"}
     assert "cannot be read: disk is away" in caplog.text
+
+
+async def test_watching_goes_on_after_a_bug_and_tells_each_trouble_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(comfy.library, "_POLL", 0.0)
+    library = Watched(tmp_path)
+    library.failures = [OSError("gone"), *[OSError("away")] * 3, ZeroDivisionError("a bug")]
+
+    watching = asyncio.create_task(library.watch())
+    await asyncio.wait_for(library.looked.wait(), 5)
+    watching.cancel()
+    await asyncio.wait({watching})
+
+    assert [each.getMessage() for each in caplog.records] == [
+        "the workflows folder could not be looked at",
+        "the workflows folder cannot be read: away",
+        "the workflows folder cannot be read: gone",
+    ]

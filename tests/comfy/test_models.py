@@ -213,8 +213,17 @@ def test_node_errors_of_an_accepted_prompt_are_kept() -> None:
         ({"9": None}, ()),
         ({"9": [1]}, ()),
         ({"9": {"errors": None}}, ()),
+        ({"9": {"errors": 5}}, ()),
+        ({"9": {"errors": [1]}}, (NodeError("9", "", "", "", ""),)),
         ({"9": {"errors": [{}]}}, (NodeError("9", "", "", "", ""),)),
-        ({"9": {"errors": [{"extra_info": None}]}}, (NodeError("9", "", "", "", ""),)),
+        (
+            {"9": {"errors": [{"type": "x", "extra_info": None}]}},
+            (NodeError("9", "", "", "x", ""),),
+        ),
+        (
+            {"9": {"errors": [{"type": "x", "extra_info": [1]}]}},
+            (NodeError("9", "", "", "x", ""),),
+        ),
     ],
     ids=str,
 )

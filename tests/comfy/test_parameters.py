@@ -461,6 +461,14 @@ def test_a_sampler_in_a_circle_of_itself_is_still_the_base() -> None:
     assert targets(discover(changed(n3=sampler(latent_image=["3", 0]))))["steps"] == "3.steps"
 
 
+def test_a_slot_that_no_node_has_is_followed_by_its_side() -> None:
+    graph = changed(n10=CONTROLLED, n3=sampler(positive=["10", -3], negative=["10", -3]))
+
+    found = targets(discover(graph))
+
+    assert (found["text"], found["negative"]) == ("6.text", "7.text")
+
+
 # Types and ranges
 
 

@@ -30,12 +30,20 @@ def fraction(*events: Event) -> float:
     ("inputs", "weight"),
     [
         ({"steps": 8}, 8.0),
+        ({"steps": 10**400}, 10_000.0),
         ({"steps": 0}, 1.0),
         ({"steps": ["4", 0]}, 1.0),
         ({"sigmas": ["4", 0], "guider": ["5", 0]}, 20.0),
         ({"text": "a cat"}, 1.0),
     ],
-    ids=["sampler", "no steps", "linked steps", "advanced sampler", "any other"],
+    ids=[
+        "sampler",
+        "steps without end",
+        "no steps",
+        "linked steps",
+        "advanced sampler",
+        "any other",
+    ],
 )
 def test_a_node_weighs_as_many_steps_as_it_takes(inputs: dict[str, object], weight: float) -> None:
     assert RunProgress.of({"1": {"class_type": "X", "inputs": inputs}}).weights == {"1": weight}
@@ -53,6 +61,8 @@ def test_a_node_weighs_as_many_steps_as_it_takes(inputs: dict[str, object], weig
         ([Executing(JOB, "2"), Executing(JOB, "2")], 0.0),
         ([Progress(JOB, "2", 4, 8)], 0.4),
         ([Progress(JOB, "2", 9, 8)], 0.8),
+        ([Progress(JOB, "2", 10**400, 1)], 0.8),
+        ([Progress(JOB, "2", -1, 8)], 0.0),
         ([Progress(JOB, "2", 4, 0)], 0.0),
         ([Cached(JOB, ("2",)), Progress(JOB, "2", 4, 8)], 0.8),
         ([Progress(JOB, "2", 4, 8), Progress(JOB, "2", 1, 8)], 0.4),
@@ -69,6 +79,8 @@ def test_a_node_weighs_as_many_steps_as_it_takes(inputs: dict[str, object], weig
         "the same node is told again",
         "half of the steps",
         "more steps than there are",
+        "steps without end",
+        "steps below nothing",
         "no steps at all",
         "steps of a cached node",
         "steps that go back",

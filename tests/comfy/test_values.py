@@ -128,6 +128,7 @@ def test_a_good_value_is_taken_as_comfyui_wants_it(
         (TEXT, ["4", 0]),
         (TEXT, {"text": "a"}),
         (TEXT, None),
+        (TEXT, "a \ud83d"),
     ],
     ids=lambda value: repr(value)[:30] if not isinstance(value, Parameter) else value.type,
 )
