@@ -71,7 +71,7 @@ async def bot_runs(discord: FakeDiscord, channel: Channel, steps: Callable[[], i
 async def poller_runs(
     session: aiohttp.ClientSession, comfyui: str, discord: str, channel: int, steps: int
 ) -> None:
-    graph = json.loads((ROOT / "workflows/txt2img.json").read_text())  # noqa: ASYNC240
+    graph = json.loads((ROOT / "workflows/txt2img.json").read_text())
     graph["5"]["inputs"] |= {"steps": steps, "seed": random.getrandbits(32)}
     client_id = uuid.uuid4().hex
     async with session.ws_connect(f"{comfyui}/ws?clientId={client_id}"):  # for progress only
@@ -110,14 +110,17 @@ async def compare(jobs: int) -> list[tuple[str, list[float], float]]:
             "PYTHONPATH": str(ROOT),
         }
         bot = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bot", cwd=folder, env=environment, stderr=asyncio.subprocess.DEVNULL
+            sys.executable,
+            "-m",
+            "bot",
+            cwd=folder,
+            env=environment,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         try:
             await discord.ready(timeout=30)
             await bot_runs(discord, channel, steps)  # the first one warms both sides
-            ours = await measure(
-                discord, comfyui, jobs, lambda: bot_runs(discord, channel, steps)
-            )
+            ours = await measure(discord, comfyui, jobs, lambda: bot_runs(discord, channel, steps))
         finally:
             bot.terminate()
             await bot.wait()

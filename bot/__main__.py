@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.metadata
+import logging
 import shutil
 import signal
 from collections.abc import Coroutine
@@ -13,9 +14,10 @@ from dotenv import load_dotenv
 
 from bot import app, config, health
 from bot.config import Config, Secrets
-from bot.errors import AppError
+from bot.errors import AppError, StoreError
 from bot.health import Finding, Level
 from bot.logs import set_up
+from bot.store import Store
 from comfy.errors import ServerError
 from comfy.library import Library, Workflow
 from comfy.nodes import NodeType
@@ -31,6 +33,7 @@ def main() -> None:
     except UnicodeDecodeError:
         click.secho(".env is not UTF-8 text. Save it again as UTF-8.", fg="red", err=True)
         raise SystemExit(1) from None
+    logging.getLogger().addHandler(logging.NullHandler())  # what is printed is enough
     try:
         cli(prog_name="comfycord", standalone_mode=False)
     except click.ClickException as error:
@@ -63,7 +66,9 @@ def run(debug: bool = False) -> None:
 
 @cli.command()
 @click.option("--server", metavar="URL", help="A real ComfyUI instead of the painted one.")
-@click.option("--port", type=int, help="Port of the page; any free one by default.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the page; any free one by default."
+)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @_debug
 def demo(server: str | None, port: int | None, no_browser: bool, debug: bool) -> None:
@@ -80,7 +85,7 @@ def demo(server: str | None, port: int | None, no_browser: bool, debug: bool) ->
 
 @cli.command()
 def check() -> None:
-    """Tell what is right, and what to do about each thing that is not."""
+    """Tell what is right and how to mend the rest."""
     settings, secrets = config.load()
     findings = asyncio.run(_check(settings, secrets))
     for each in findings:
@@ -100,8 +105,7 @@ def workflows() -> None:
     for name, problem in sorted(library.problems.items()):
         click.secho(f"{name} {problem}", fg="yellow")
     if not library.workflows and not library.problems:
-        (nothing,) = health.library_findings({}, ())
-        raise AppError(nothing.text)
+        raise AppError(health.library_findings(library)[0].text)
 
 
 @cli.command()
@@ -114,7 +118,9 @@ def init() -> None:
     click.echo("Wrote config.yaml and workflows/. Next:")
     click.echo("  1. Set the address of your ComfyUI in config.yaml.")
     click.echo("  2. Put DISCORD_TOKEN=... into a file named .env")
-    click.echo("  3. comfycord check")
+    click.echo("  3. comfycord invite, and open the link")
+    click.echo("  4. comfycord check")
+    click.echo("  5. comfycord")
 
 
 @cli.command()
@@ -148,8 +154,13 @@ async def _check(settings: Config, secrets: Secrets) -> list[Finding]:
     """Everything that can be known before the bot runs."""
     library = Library(Path(settings.workflows))
     await library.refresh()
-    findings = [Finding(Level.OK, "config.yaml can be read")]
-    findings += health.library_findings(library.problems, library.workflows)
+    findings = [_config_finding()]
+    try:
+        async with Store.open(settings.database):
+            findings.append(Finding(Level.OK, "the database can be opened"))
+    except StoreError as error:
+        findings.append(Finding(Level.FAILURE, str(error)))
+    findings += health.library_findings(library)
     findings += await app.examine_discord(settings, secrets)
     if not settings.servers:
         findings.append(Finding(Level.FAILURE, "No ComfyUI server is set. Add one to config.yaml."))
@@ -157,6 +168,12 @@ async def _check(settings: Config, secrets: Secrets) -> list[Finding]:
         for client in clients.values():
             findings += await health.examine_server(client, library.workflows)
     return findings
+
+
+def _config_finding() -> Finding:
+    if Path(config.CONFIG_FILE).exists():
+        return Finding(Level.OK, "config.yaml can be read")
+    return Finding(Level.WARNING, "There is no config.yaml here. `comfycord init` writes one.")
 
 
 async def _until_stopped(work: Coroutine[object, object, None]) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 COGS = ("cogs.generate", "cogs.workflows", "cogs.jobs", "cogs.admin", "cogs.controls")
 # What slash commands and editing our own messages need; nothing privileged.
+_CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True)
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
 
@@ -44,6 +45,7 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
     match error:
         case app_commands.MissingPermissions():
             names = ", ".join(each.replace("_", " ").title() for each in error.missing_permissions)
+            names = names.replace("Guild", "Server")  # as Discord's settings call it
             text: str | None = f"You need the permission {names} for this."
         case app_commands.NoPrivateMessage():
             text = "This works in a server only, not in direct messages."
@@ -52,6 +54,7 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
     if text is None:
         log.error("a command failed", exc_info=error)
         text = "Something went wrong on our side. The log has the details."
+    text = text[:_CONTENT_MAX]
     try:
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
@@ -84,12 +87,13 @@ class Comfycord(commands.Bot):
         )
         self.config = config
         self._secrets = secrets
+        self.accepting = asyncio.Lock()
         self._stack = AsyncExitStack()
 
     async def setup_hook(self) -> None:
         opened = self._stack.enter_async_context
         self.store = await opened(Store.open(self.config.database))
-        spool = Spool(self.config.data_folder / "spool")
+        spool = Spool(self.config.spool)
         await spool.clear()
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
@@ -110,8 +114,9 @@ class Comfycord(commands.Bot):
         await self._sync()
 
     async def close(self) -> None:
-        await super().close()
+        """The runner first: a result under way must not meet a closed session of Discord's."""
         await self._stack.aclose()
+        await super().close()
 
     async def _own(self, work: Coroutine[object, object, None], name: str) -> None:
         """Start a task that ends with the bot, before what it uses is closed."""

@@ -18,7 +18,7 @@ from comfy.graph import title
 from comfy.progress import RunProgress
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
-_TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
+TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
@@ -35,6 +35,8 @@ def waiting_card(job: Job, place: int, *, server_up: bool) -> ui.LayoutView:
 def progress_card(job: Job, progress: RunProgress) -> ui.LayoutView:
     """Discord counts the elapsed time by itself, without edits."""
     began = f" · started {stamp(job.submitted_at)}" if job.submitted_at else ""
+    if job.server is None:
+        return _card(job, _GREY, "Waiting for a server again.", cancel=True)
     if job.state is not JobState.RUNNING:
         return _card(job, _GREY, f"Next on {job.server}{began}", cancel=True)
     percent = f"{bar(progress.fraction)} {progress.fraction:.0%}"
@@ -59,13 +61,13 @@ def result_card(
     asked, facts = _asked(job), _facts(job)
     if parts > 1:
         facts = f"part {part + 1} of {parts} · {facts}"
-    room = _TEXT_LIMIT - len(asked) - len(facts) - 3
+    room = TEXT_LIMIT - len(asked) - len(facts) - 3
     warnings = [*left_out, *([job.note] if job.note else [])]
-    notes = _fitting((f"-# ⚠ {each}" for each in warnings), room)
+    notes = fitting((f"-# ⚠ {each}" for each in warnings), room)
     room -= sum(len(each) + 1 for each in notes)
     if part == 0:
         told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
-        quoted = _fitting((f"> {neutral(text, 500)}" for text in told), room)
+        quoted = fitting((f"> {neutral(text, 500)}" for text in told), room)
         body += [ui.TextDisplay(text) for text in quoted]
     if notes:
         body.append(ui.TextDisplay("\n".join(notes)))
@@ -73,7 +75,8 @@ def result_card(
     return layout(ui.Container(*body, accent_colour=_GREEN))
 
 
-def _fitting(lines: Iterable[str], room: int) -> list[str]:
+def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
+    """The first lines that have room together, line ends included."""
     kept: list[str] = []
     for line in lines:
         room -= len(line) + 1
@@ -110,6 +113,7 @@ def layout(*containers: ui.Container[ui.LayoutView]) -> ui.LayoutView:
     view = ui.LayoutView(timeout=None)
     for container in containers:
         view.add_item(container)
+    view.stop()  # else discord.py keeps it in memory to wait for clicks
     return view
 
 

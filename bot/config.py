@@ -66,9 +66,9 @@ class Config(_Strict):
     limits: Limits = Limits()
 
     @property
-    def data_folder(self) -> Path:
-        """Where the database file lives, and files on their way."""
-        return Path(self.database.partition("sqlite:///")[2] or "data/comfycord.db").parent
+    def spool(self) -> Path:
+        """A folder of our own for files on their way, beside the database file."""
+        return Path(self.database.partition("sqlite:///")[2] or "comfycord").with_suffix(".spool")
 
     @pydantic.field_validator("servers")
     @classmethod
@@ -182,6 +182,17 @@ def parse(data: Mapping[str, Any], where: str = CONFIG_FILE) -> Config:
         raise ConfigError(f"{where}: {_worded(error)}") from error
 
 
+# pydantic's own words for these are a programmer's.
+_PLAIN = {
+    "tuple_type": "takes a list, with `- ` before each entry",
+    "model_type": "takes keys and values, indented below it",
+    "int_parsing": "takes a whole number",
+    "int_type": "takes a whole number",
+    "string_type": "takes a text",
+    "string_pattern_mismatch": "takes letters, digits, - and _, at most 32 of them",
+}
+
+
 def _worded(error: pydantic.ValidationError) -> str:
     """The first complaint; a misspelled key before the missing one that it should have been."""
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -193,7 +204,7 @@ def _worded(error: pydantic.ValidationError) -> str:
         return f"unknown key `{key}`. Allowed here: {', '.join(model.model_fields)}."
     if first["type"] == "missing":
         return f"`{key}` is missing."
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     found = "" if first["type"] == "value_error" else f", found {first['input']!r}"
     return f"`{key}`: {message}{found}."
 

@@ -20,7 +20,7 @@ from discord import ui
 
 from bot.cards import failure_card, is_about, progress_card, result_card
 from bot.jobs import Job, JobState
-from bot.runner import DeliveryDelayed, Undeliverable
+from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.spool import SpooledFile
 from bot.texts import neutral, size
 from comfy.progress import RunProgress
@@ -41,11 +41,10 @@ NEEDED = {
     "attach_files": "Attach Files",
     "read_message_history": "Read Message History",
 }
-_MISSING_ACCESS = 50001
-_MISSING_PERMISSIONS = 50013
 _UNKNOWN_CHANNEL = 10003
 _UNKNOWN_MESSAGE = 10008
 _TOO_LARGE = 40005
+_ARCHIVED_THREAD = 50083
 
 
 def missing_permissions(permissions: discord.Permissions, *, thread: bool = False) -> list[str]:
@@ -69,9 +68,7 @@ class _Live:
 
 
 class Delivery:
-    """The `Publisher` of the runner, on Discord. *client* is the connected bot."""
-
-    files_per_message = FILES_PER_MESSAGE
+    """The runner's `Publisher` on Discord. *client* is the connected bot."""
 
     def __init__(self, client: discord.Client, clock: Callable[[], float]) -> None:
         self._client = client
@@ -117,32 +114,57 @@ class Delivery:
 
     # Ends
 
-    async def post_result(self, job: Job, part: int, files: Sequence[SpooledFile]) -> None:
+    def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
+        """By number and by bytes. What is too large for any message is a page's note later."""
+        limit = self._limit_of(job)
+        pages: list[list[SpooledFile]] = [[]]
+        room = REQUEST_BYTES
+        for file in files:
+            size = file.size if file.size <= limit else 0
+            if len(pages[-1]) == FILES_PER_MESSAGE or size > room:
+                pages.append([])
+                room = REQUEST_BYTES
+            room -= size
+            pages[-1].append(file)
+        return pages
+
+    async def post_result(
+        self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
+    ) -> None:
         await self._stop_progress(job)
-        fitting, left_out = _fitting(job, files, self._limit_of(job))
-        parts = max(1, -(-len(job.outputs) // FILES_PER_MESSAGE))
+        first = 1 + sum(len(page) for page in pages[:part])
+        fitting, notes = _fitting(job, pages[part], self._limit_of(job), first)
+        if part == 0:
+            notes += [f"{neutral(name, 80)} is no longer on the server." for name in lost]
+
+        async def publish(asked: Job, shown: Sequence[SpooledFile], told: Sequence[str]) -> None:
+            await self._publish(job, part, result_card(asked, part, len(pages), shown, told), shown)
+
         with _translating():
             try:
-                layout = result_card(job, part, parts, fitting, left_out)
-                await self._publish(job, part, layout, fitting)
+                await publish(job, fitting, notes)
             except discord.HTTPException as error:
-                if error.code != _TOO_LARGE and error.status != 413:
+                if error.code == _TOO_LARGE or error.status == 413:
+                    await publish(job, [], [*notes, *(_too_large(each) for each in fitting)])
+                elif error.status == 400:  # such as AutoMod, which reads the prompt too
+                    await publish(_without_words(job), fitting, notes)
+                else:
                     raise
-                notes = [_too_large(each) for each in files]
-                await self._publish(job, part, result_card(job, part, parts, [], notes))
 
     async def post_failure(self, job: Job) -> None:
         await self._stop_progress(job)
         with _translating():
-            await self._publish(job, 0, failure_card(job))
+            try:
+                await self._publish(job, 0, failure_card(job))
+            except discord.HTTPException as error:
+                if error.status != 400:
+                    raise
+                await self._publish(job, 0, failure_card(_without_words(job)))
 
     async def find_placeholder(self, job: Job) -> int | None:
         """The placeholder of a request whose acknowledgement a crash may have hidden."""
-        try:
+        with _translating():
             found = await self._find(job, 0)
-        except discord.HTTPException as error:
-            log.warning("job %s: its placeholder cannot be looked for: %s", job.short_id, error)
-            return None
         return found.id if found else None
 
     async def _publish(
@@ -154,6 +176,9 @@ class Delivery:
                 await self._edit(job, layout, files)
             except discord.NotFound as error:
                 if error.code != _UNKNOWN_MESSAGE:
+                    raise
+            except discord.HTTPException as error:
+                if error.code != _ARCHIVED_THREAD:  # a new message opens it again
                     raise
             else:
                 return
@@ -180,7 +205,9 @@ class Delivery:
 
     async def _find(self, job: Job, part: int) -> discord.Message | None:
         since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
-        async for message in self._channel(job).history(limit=_LOOKBACK, after=since):
+        async for message in self._channel(job).history(
+            limit=_LOOKBACK, after=since, oldest_first=False
+        ):
             is_ours = self._client.user is not None and message.author.id == self._client.user.id
             if is_ours and is_about(message, job, part):
                 return message
@@ -197,23 +224,25 @@ class Delivery:
 
 
 def _fitting(
-    job: Job, files: Sequence[SpooledFile], limit: int
+    job: Job, files: Sequence[SpooledFile], limit: int, first: int
 ) -> tuple[list[SpooledFile], list[str]]:
-    """What one request can carry, under plain names, and a note for each of the rest.
+    """What may be posted, under plain names, and a note for each of the rest.
 
     Discord rewrites other letters in file names, and then `attachment://` finds nothing.
     """
     fitting: list[SpooledFile] = []
-    left_out: list[str] = []
-    room = REQUEST_BYTES
-    for number, file in enumerate(files, 1):
-        if file.size > min(limit, room):
-            left_out.append(_too_large(file))
-            continue
-        room -= file.size
-        suffix = PurePosixPath(file.name).suffix.lower()
-        fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
-    return fitting, left_out
+    notes: list[str] = []
+    for number, file in enumerate(files, first):
+        if file.size > min(limit, REQUEST_BYTES):
+            notes.append(_too_large(file))
+        else:
+            suffix = PurePosixPath(file.name).suffix.lower()
+            fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
+    return fitting, notes
+
+
+def _without_words(job: Job) -> Job:
+    return replace(job, texts=(), request=replace(job.request, text=""))
 
 
 def _too_large(file: SpooledFile) -> str:
@@ -236,7 +265,7 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except discord.HTTPException as error:
-        if error.code in (_MISSING_ACCESS, _MISSING_PERMISSIONS, _UNKNOWN_CHANNEL):
+        if (error.status == 403 and error.code) or error.code == _UNKNOWN_CHANNEL:
             raise Undeliverable(f"Discord does not let the bot post: {error.text}") from error
         if error.status == 400:
             raise Undeliverable(f"Discord refused the message: {error.text}") from error

@@ -34,7 +34,11 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
     """Until it is cancelled or the page's session is ended."""
     async with AsyncExitStack() as stack:
         if server is None:
-            server = (await stack.enter_async_context(StandIn(pace=Pace(node=0.1, step=0.2)))).url
+            server = (
+                await stack.enter_async_context(
+                    StandIn(pace=Pace(node=0.1, step=0.2), version="0.28.0")
+                )
+            ).url
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="comfycord-demo-"))
         try:
             bot = Comfycord(demo_config(server, Path(folder)), Secrets())
@@ -53,11 +57,15 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
             guild.add_member(env.create_user("mia", global_name="Mia (mod)"), roles=[moderators]),
         ]
         view = env.preview(channel, viewers=people, layout="channel", port=port)
-        page = await stack.enter_async_context(view)
+        try:
+            page = await stack.enter_async_context(view)
+        except simcord.SetupError as error:
+            raise ConfigError(f"Port {port} is taken. Choose another --port, or none.") from error
         publishing = asyncio.create_task(_publish_changes(env, page))
         try:
             click.echo(f"The demo is at {page.url}")
             click.echo("Type first:  /generate  and choose prompt:  a lighthouse in a storm")
+            click.echo("Ctrl-C ends it.")
             if open_browser:
                 await asyncio.to_thread(webbrowser.open, page.url)
             await page.wait_closed()

@@ -9,6 +9,7 @@ AppError
 
 from comfy.errors import ParameterError, PromptRefused, ServerError
 from comfy.graph import Graph, title
+from comfy.models import Ending, HistoryEntry
 
 
 class AppError(Exception):
@@ -57,6 +58,8 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> str:
     """Which input of which node ComfyUI did not take. Its own texts hold server paths."""
     if error.kind in ("missing_node_type", "invalid_prompt"):
         return "The server lacks a custom node that this workflow needs. Ask a moderator."
+    if error.kind == "too_old":
+        return "The server's ComfyUI is too old for me. An admin must update it to 0.3.45 or later."
     if error.kind == "too_large":
         return "This request is too large for the server. Make it smaller."
     for each in error.node_errors:
@@ -68,3 +71,14 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> str:
             where = title(graph, each.node_id)
             return f"`{each.input}` of *{where}*{shown} {what}. Ask a moderator to look at it."
     return "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."
+
+
+def explain_failure(entry: HistoryEntry, graph: Graph) -> str:
+    if entry.ending is Ending.INTERRUPTED:
+        return "Somebody stopped this job on the server."
+    if entry.failure is None:
+        return "ComfyUI could not run this workflow."
+    if entry.failure.out_of_memory:
+        return "The server ran out of memory. Try a smaller size or fewer pictures."
+    where = title(graph, entry.failure.node_id)
+    return f"The node *{where}* failed. A moderator finds the reason in the log."

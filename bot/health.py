@@ -1,16 +1,17 @@
 """Is everything right? What `/test_comfy` and `comfycord check` tell, and the remedies."""
 
 import asyncio
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from comfy.client import ComfyClient
 from comfy.errors import AccessDenied, NotComfyUI, ServerError
-from comfy.graph import Graph, as_link
-from comfy.library import Workflow
-from comfy.nodes import NodeTypes
+from comfy.graph import Graph
+from comfy.library import Library, Workflow
+from comfy.nodes import NodeTypes, missing_models, missing_nodes
 
 # Before it LoadImage and others read any path on the server: CVE-2026-56673 and its kin.
 SAFE_VERSION = (0, 28, 0)
@@ -57,31 +58,18 @@ async def examine_server(client: ComfyClient, workflows: Mapping[str, Workflow])
     ]
 
 
-def library_findings(problems: Mapping[str, str], workflows: Iterable[str]) -> list[Finding]:
+def library_findings(library: Library) -> list[Finding]:
     """What the workflows folder itself has to say."""
-    findings = [Finding(Level.WARNING, f"{name} {text}") for name, text in problems.items()]
-    if not list(workflows):
-        remedy = "Put an API-format export into it, or run `comfycord init` in an empty folder."
-        findings.append(Finding(Level.FAILURE, f"The workflows folder holds no workflow. {remedy}"))
+    problems = library.problems.items()
+    findings = [Finding(Level.WARNING, f"{name} {text}") for name, text in problems]
+    if not library.folder.is_dir():
+        text = f"The workflows folder {library.folder} does not exist. Make it, or change the key."
+        findings.append(Finding(Level.FAILURE, text))
+    elif not library.workflows:
+        remedy = "Put an API-format export (*.json) into it."
+        text = f"The workflows folder {library.folder} holds no workflow. {remedy}"
+        findings.append(Finding(Level.FAILURE, text))
     return findings
-
-
-def missing_nodes(graph: Graph, nodes: NodeTypes) -> list[str]:
-    return sorted({node["class_type"] for node in graph.values()} - nodes.keys())
-
-
-def missing_models(graph: Graph, nodes: NodeTypes) -> list[str]:
-    """File names that a loader's list of choices does not hold."""
-    missing = set()
-    for node in graph.values():
-        node_type = nodes.get(node["class_type"])
-        for name, value in node["inputs"].items():
-            declared = node_type.inputs.get(name) if node_type else None
-            if declared is None or declared.type != "COMBO" or declared.upload or as_link(value):
-                continue
-            if name.endswith("_name") and "." in str(value) and value not in declared.choices:
-                missing.add(str(value))
-    return sorted(missing)
 
 
 def runs_on(graph: Graph, nodes: NodeTypes) -> bool:
@@ -99,10 +87,12 @@ def _workflow_finding(workflow: Workflow, nodes: NodeTypes) -> Finding:
 
 
 def _version(version: str) -> Finding:
-    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
-    if len(numbers) == 3 and numbers >= SAFE_VERSION:
-        return Finding(Level.OK, f"ComfyUI {version}")
+    numbers = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
     wanted = ".".join(str(part) for part in SAFE_VERSION)
+    if numbers is None:
+        return Finding(Level.WARNING, f"ComfyUI does not tell its version; {wanted} is safe")
+    if tuple(int(part or 0) for part in numbers.groups()) >= SAFE_VERSION:
+        return Finding(Level.OK, f"ComfyUI {version}")
     return Finding(
         Level.WARNING,
         f"ComfyUI {version} has known security holes. Update it to {wanted} or later.",

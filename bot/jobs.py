@@ -28,6 +28,9 @@ class JobState(StrEnum):
     def final(self) -> bool:
         return not _NEXT[self]
 
+    def can_become(self, state: "JobState") -> bool:
+        return state in _NEXT[self]
+
     @property
     def word(self) -> str:
         """The word for people: pending, running, processing, completed, error, cancelled."""
@@ -47,6 +50,7 @@ _NEXT: dict[JobState, set[JobState]] = {
     _S.CANCELLED: set(),
     _S.EXPIRED: set(),
 }
+ON_SERVER = (_S.SUBMITTING, _S.QUEUED, _S.RUNNING)  # these take a slot of their server
 _WORDS = {
     _S.PENDING: "pending",
     _S.SUBMITTING: "pending",
@@ -117,7 +121,7 @@ class Job:
         return not (self.state.final and self.told)
 
     def to(self, state: JobState, **changes: Any) -> "Job":
-        if state not in _NEXT[self.state]:
+        if not self.state.can_become(state):
             raise InvalidTransition(f"{self.id}: {self.state} -> {state}")
         return replace(self, state=state, **changes)
 

@@ -1,5 +1,6 @@
 """Logs for a terminal. One filter keeps every secret out of every line."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -33,6 +34,11 @@ def set_up(secrets: Iterable[str], *, debug: bool) -> None:
     logging.getLogger("discord.client").setLevel(logging.ERROR)  # we need no voice libraries
     for name in ("bot", "cogs", "comfy"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def for_log(value: object) -> str:
+    """A JSON value as people read it in a log, without what is named like a secret."""
+    return json.dumps(without_secrets(value), ensure_ascii=False, indent=2)
 
 
 def without_secrets(value: object) -> object:

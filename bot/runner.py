@@ -7,58 +7,38 @@ Socket events are hints; `/history` is the truth.
 
 import asyncio
 import contextlib
-import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
-from bot.errors import explain_refusal
-from bot.jobs import Job, JobState
-from bot.logs import without_secrets
+from bot.errors import StoreError, explain_failure, explain_refusal
+from bot.jobs import ON_SERVER, Job, JobState
+from bot.logs import for_log
+from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers, Watch
-from bot.spool import Spool, SpooledFile
+from bot.spool import Spool
 from bot.store import Store
-from comfy.errors import FileGone, PromptRefused, ServerError, ServerUnavailable
-from comfy.graph import title
-from comfy.models import Ending, HistoryEntry, OutputFile
+from comfy.errors import PromptRefused, ServerError, ServerUnavailable
+from comfy.models import Ending, HistoryEntry
 from comfy.progress import RunProgress
 
 log = logging.getLogger(__name__)
 
-_SILENCE = 25.0  # seconds without any frame after which the server is asked
+_SILENCE = 25.0  # seconds without an event after which the server is asked
 _STRANGER = 2.0  # the same, for a prompt that reports to a socket that is gone
 _CERTAIN = 5.0  # between two looks that must agree that the server does not know a prompt
 _LOOKS = 3  # that find neither queue nor history entry, before a prompt counts as lost
 _SETTLING = 0.3  # between them, when the socket said that it ended
 _ATTEMPTS = 3
-_AHEAD = 50  # waiting jobs that are considered at once
-_IDLE = 30.0  # the dispatcher looks again even if nobody woke it
-_PATIENCE = (1.0, 60.0)  # between two tries to reach Discord: from, to
-
-
-class Undeliverable(Exception):
-    """Discord will not take the message, now or later; the text says why, for the log."""
-
-
-class DeliveryDelayed(Exception):
-    """Discord cannot take the message now."""
-
-
-class Publisher(Protocol):
-    """Where people see jobs. Every method may be repeated with the same visible effect."""
-
-    files_per_message: int
-
-    def show_progress(self, job: Job, progress: RunProgress) -> None: ...
-
-    async def post_result(self, job: Job, part: int, files: Sequence[SpooledFile]) -> None: ...
-
-    async def post_failure(self, job: Job) -> None: ...
-
-    async def find_placeholder(self, job: Job) -> int | None: ...
+_AHEAD = 50  # waiting jobs that are read at once
+_IDLE = 30.0  # the rounds go on even if nobody wakes them
+_UNANSWERED = timedelta(seconds=15)  # after that a command's answer arrived or never will
+_PATIENCE = (1.0, 60.0)  # between two tries to reach Discord or a server: from, to
+_KEPT = timedelta(days=1)  # how long a result is waited for
 
 
 class Runner:
@@ -69,7 +49,6 @@ class Runner:
         self._spool = spool
         self._wake = asyncio.Event()
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._unsent: set[str] = set()  # claimed here and surely not sent yet
 
     def wake(self) -> None:
         """Something changed: a new job, a free slot, a server."""
@@ -77,13 +56,19 @@ class Runner:
 
     async def run(self) -> None:
         """For ever. An error of one round is logged, and the next round comes."""
+        clock = asyncio.get_running_loop().time
+        began, resumed_at = datetime.now(UTC), float("-inf")
         try:
-            await self._pick_up()
             while True:
                 try:
+                    if clock() - resumed_at >= _IDLE:
+                        await self._resume(began)
+                        resumed_at = clock()
                     await self.dispatch()
                 except Exception:
                     log.exception("the queue could not be worked on; trying again")
+                    await asyncio.sleep(_PATIENCE[0])
+                    continue
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE):
                         await self._wake.wait()
@@ -93,45 +78,65 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*self._following.values(), return_exceptions=True)
 
-    async def _pick_up(self) -> None:
-        """What an earlier process left: followed as if it were ours."""
+    async def _resume(self, began: datetime) -> None:
+        """Follow what nobody follows: an earlier process left it, or its task broke off."""
         for job in await self._store.in_flight():
-            if (server := self._server_of(job)) and job.state in _ON_SERVER:
-                server.holding.add(job.id)
             self._follow(job)
         for job in await self._store.unacknowledged():
+            asked = job.request.created_at
+            if asked < began or datetime.now(UTC) - asked > _UNANSWERED:
+                await self._settle(job)
+
+    async def _settle(self, job: Job) -> None:
+        """Whether Discord showed the answer to the command: only then it is a job."""
+        try:
             message_id = await self._publisher.find_placeholder(job)
-            if message_id is None:
-                await self._store.discard(job.id)
-            else:
-                await self._store.acknowledge(job.id, message_id)
+        except DeliveryDelayed as error:
+            log.warning("job %s: its placeholder was not looked for: %s", job.short_id, error)
+            return
+        except Undeliverable:
+            message_id = None
+        if message_id is None:
+            await self._store.discard(job.id)
+        else:
+            await self._store.acknowledge(job.id, message_id)
 
     async def dispatch(self) -> None:
         """Give waiting jobs to servers with room, in order."""
-        if not self._servers.have_room:
-            return
-        for job in await self._store.pending(_AHEAD):
-            class_types = {node["class_type"] for node in job.request.graph.values()}
-            if missing := self._servers.missing_everywhere(class_types):
-                names = ", ".join(f"`{each}`" for each in sorted(missing)[:5])
-                note = f"No server has the custom node {names}. Ask a moderator to install it."
-                self._follow(await self._move(job, JobState.FAILED, note=note))
-            elif server := self._servers.place_for(class_types):
-                server.holding.add(job.id)
-                claimed = await self._move(
-                    job,
-                    JobState.SUBMITTING,
-                    server=server.name,
-                    prompt_id=str(uuid.uuid4()),
-                    attempt=job.attempt + 1,
-                    submitted_at=datetime.now(UTC),
-                )
-                self._unsent.add(job.id)
-                self._follow(claimed)
+        passed = 0
+        while self._servers.have_room:
+            jobs = await self._store.pending(_AHEAD, passed)
+            for job in jobs:
+                if not await self._place(job):
+                    passed += 1
+            if len(jobs) < _AHEAD:
+                return
+
+    async def _place(self, job: Job) -> bool:
+        """Whether the job left the queue."""
+        graph = job.request.graph
+        if missing := self._servers.missing_everywhere(graph):
+            names = ", ".join(f"`{each}`" for each in sorted(missing)[:5])
+            note = f"No server has the custom node {names}. Ask a moderator to install it."
+            self._follow(await self._move(job, JobState.FAILED, note=note))
+            return True
+        server = self._servers.place_for(graph)
+        if server is None:
+            return False
+        claimed = job.to(
+            JobState.SUBMITTING,
+            server=server.name,
+            prompt_id=str(uuid.uuid4()),
+            attempt=job.attempt + 1,
+            submitted_at=datetime.now(UTC),
+        )
+        if await self._store.save(job, claimed):
+            self._follow(claimed, unsent=True)
+        return True
 
     async def cancel(self, job: Job) -> bool:
         """False if it is too late. The placeholder tells the rest."""
-        if JobState.CANCELLED not in _CANCELLABLE.get(job.state, ()):
+        if not job.state.can_become(JobState.CANCELLED):
             return False
         cancelled = job.to(JobState.CANCELLED, finished_at=datetime.now(UTC))
         if not await self._store.save(job, cancelled):
@@ -141,26 +146,40 @@ class Runner:
         self._follow(cancelled)
         return True
 
-    def _follow(self, job: Job) -> None:
+    def _follow(self, job: Job, *, unsent: bool = False) -> None:
         if job.id in self._following:
             return
-        task = asyncio.create_task(self._carry(job), name=f"job {job.short_id}")
+        if (server := self._server_of(job)) and job.state in ON_SERVER:
+            server.holding.add(job.id)
+        task = asyncio.create_task(self._carry(job, unsent), name=f"job {job.short_id}")
         self._following[job.id] = task
         task.add_done_callback(lambda _: self._following.pop(job.id, None))
 
-    async def _carry(self, job: Job) -> None:
-        """Step by step to the end. One bad job costs one job."""
+    async def _carry(self, job: Job, unsent: bool) -> None:
+        """Step by step to the end. One bad job costs one job.
+
+        *unsent*: it was claimed just now, so its prompt was surely not sent yet.
+        """
+        broken = False
         try:
             while job.open and job.state is not JobState.PENDING:
                 try:
-                    job = await self._step(job)
+                    if broken:
+                        note = "Something went wrong on our side. The log has the details."
+                        job = await self._move(job, JobState.FAILED, note=note)
+                        broken = False
+                    else:
+                        job = await self._step(job, unsent)
+                except StoreError as error:
+                    log.error("job %s has to wait for the database: %s", job.short_id, error)
+                    await asyncio.sleep(_CERTAIN)
                 except Exception:
                     log.exception("job %s failed in state %s", job.short_id, job.state)
                     if job.state.final:
-                        return
-                    note = "Something went wrong on our side. The log has the details."
-                    job = await self._move(job, JobState.FAILED, note=note)
-                if job.state not in _ON_SERVER:
+                        return  # the next rounds try to tell it again
+                    broken = True
+                unsent = False
+                if job.state not in ON_SERVER:
                     self._release(job)
         finally:
             self._release(job)
@@ -170,95 +189,88 @@ class Runner:
             server.holding.discard(job.id)
         self.wake()
 
-    async def _step(self, job: Job) -> Job:
-        match job.state:
-            case JobState.SUBMITTING:
-                return await self._submit(job)
-            case JobState.QUEUED | JobState.RUNNING:
-                return await self._await_end(job)
-            case JobState.EXECUTED:
-                return await self._deliver(job)
+    async def _step(self, job: Job, unsent: bool) -> Job:
+        if job.state in ON_SERVER:
+            server = self._server_of(job)
+            if server is None or job.prompt_id is None:
+                return await self._requeue(job)  # the server left the configuration
+            with server.watching(job.prompt_id, job.request.graph) as watch:
+                if job.state is JobState.SUBMITTING:
+                    job = await self._submit(job, server, watch, unsent)
+                if job.state in (JobState.QUEUED, JobState.RUNNING):
+                    job = await self._await_end(job, server, watch)
+                return job
+        if job.state is JobState.EXECUTED:
+            return await self._deliver(job)
         return await self._tell(job)
 
     # On the server
 
-    async def _submit(self, job: Job) -> Job:
+    async def _submit(self, job: Job, server: Server, watch: Watch, unsent: bool) -> Job:
         """Send the prompt; after an unclear answer, look before sending again."""
-        server = self._server_of(job)
-        if server is None or job.prompt_id is None:
-            return await self._requeue(job)
-        prompt_id, graph = job.prompt_id, job.request.graph
-        unsent = job.id in self._unsent
-        self._unsent.discard(job.id)
-        if not server.up and unsent:
-            return await self._requeue(job)
+        assert job.prompt_id is not None
+        if unsent and not server.up:
+            return await self._give_back(job)
         if not unsent:
-            job = await self._until_up(server, job)
+            job, known = await self._is_known(job, server)
             if job.state is not JobState.SUBMITTING:
                 return job
-            if await self._is_known(server, prompt_id):
+            if known:
                 return await self._move(job, JobState.QUEUED)
-        with server.watching(prompt_id, graph) as watch:
-            if log.isEnabledFor(logging.DEBUG):
-                log.debug("=== Final Workflow JSON ===\n%s", _for_log(graph))
-                body = {"prompt_id": prompt_id, "client_id": server.client_id, "prompt": graph}
-                log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, _for_log(body))
-            try:
-                accepted = await server.client.queue_prompt(
-                    graph, prompt_id, server.client_id or job.id
-                )
-            except PromptRefused as error:
-                log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
-                note = explain_refusal(error, graph)
-                return await self._move(job, JobState.FAILED, note=note)
-            except ServerUnavailable as error:
-                log.warning("job %s: %s; looking whether it arrived", job.short_id, error)
-                return job
-            except ServerError as error:  # it was answered, and not accepted
-                log.warning("job %s: %s", job.short_id, error)
-                server.doubt(error)
-                return await self._move(
-                    job, JobState.PENDING, server=None, prompt_id=None, attempt=job.attempt - 1
-                )
-            note = ""
-            if accepted.node_errors:
-                log.warning("job %s: dropped outputs: %s", job.short_id, accepted.node_errors)
-                note = "Part of the workflow could not run and was left out."
-            job = await self._move(job, JobState.QUEUED, note=note)
-            return await self._await_end(job, watch) if job.state is JobState.QUEUED else job
+            if job.attempt >= _ATTEMPTS:
+                return await self._requeue(job)
+            job = await self._keep(job, replace(job, attempt=job.attempt + 1))
+            watch.client_id = server.client_id
+        graph, prompt_id = job.request.graph, job.prompt_id or ""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("=== Final Workflow JSON ===\n%s", for_log(graph))
+            body = {"prompt_id": prompt_id, "client_id": server.client_id, "prompt": graph}
+            log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, for_log(body))
+        try:
+            accepted = await server.client.queue_prompt(
+                graph, prompt_id, server.client_id or job.id
+            )
+        except PromptRefused as error:
+            log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
+            return await self._move(job, JobState.FAILED, note=explain_refusal(error, graph))
+        except ServerUnavailable as error:
+            log.warning("job %s: %s; looking whether it arrived", job.short_id, error)
+            return job
+        except ServerError as error:  # it was answered, and not accepted
+            log.warning("job %s: %s", job.short_id, error)
+            server.doubt(error)
+            return await self._give_back(job)
+        note = ""
+        if accepted.node_errors:
+            log.warning("job %s: dropped outputs: %s", job.short_id, accepted.node_errors)
+            note = "Part of the workflow could not run and was left out."
+        return await self._move(job, JobState.QUEUED, note=note)
 
-    async def _until_up(self, server: Server, job: Job) -> Job:
-        """The job as it is when the server answers again, or when somebody cancelled it."""
-        while not server.up and job.state is JobState.SUBMITTING:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CERTAIN):
-                    await server.wait_up()
-            job = await self._store.get(job.id) or job
-        return job
+    async def _is_known(self, job: Job, server: Server) -> tuple[Job, bool]:
+        """Two looks that agree: a POST may still be on its way when the first one happens.
 
-    async def _is_known(self, server: Server, prompt_id: str) -> bool:
-        """Two looks that agree: a POST may still be on its way when the first one happens."""
-        for wait in (0.0, _CERTAIN):
-            await asyncio.sleep(wait)
+        A look that fails is no look. The job is the stored one: it may be cancelled meanwhile.
+        """
+        agreed, prompt_id = 0, job.prompt_id or ""
+        while job.state is JobState.SUBMITTING:
             try:
                 if prompt_id in await server.client.queue():
-                    return True
+                    return job, True
                 if await server.client.history(prompt_id) is not None:
-                    return True
+                    return job, True
             except ServerError:
-                await server.wait_up()
-        return False
+                await asyncio.sleep(_STRANGER)
+            else:
+                agreed += 1
+                if agreed == 2:
+                    break
+                await asyncio.sleep(_CERTAIN)
+            job = await self._store.get(job.id) or job
+        return job, False
 
-    async def _await_end(self, job: Job, watch: Watch | None = None) -> Job:
+    async def _await_end(self, job: Job, server: Server, watch: Watch) -> Job:
         """Follow the prompt until history has it."""
-        server = self._server_of(job)
-        if server is None or job.prompt_id is None:
-            return await self._requeue(job)
-        if watch is None:
-            with server.watching(job.prompt_id, job.request.graph) as fresh:
-                fresh.client_id = None  # it may report to a socket of an earlier process
-                return await self._await_end(job, fresh)
-        prompt_id, missed = job.prompt_id, 0
+        prompt_id, missed, unreadable = job.prompt_id or "", 0, 0
         while True:
             silent = not watch.finished and not await self._something_heard(server, watch)
             if watch.started and job.state is JobState.QUEUED:
@@ -274,7 +286,12 @@ class Runner:
             try:  # the queue first: a prompt that leaves it is in history at that moment
                 waits = silent and prompt_id in await server.client.queue()
                 entry = None if waits else await server.client.history(prompt_id)
-            except ServerError:
+            except ServerError as error:
+                unreadable += not isinstance(error, ServerUnavailable)
+                if unreadable > _LOOKS:
+                    log.warning("job %s: %s", job.short_id, error)
+                    note = "The server's answer could not be read."
+                    return await self._move(job, JobState.FAILED, note=note)
                 await asyncio.sleep(_STRANGER)
                 continue
             if entry is not None:
@@ -292,9 +309,9 @@ class Runner:
         began = clock()
         while True:
             stranger = watch.client_id != server.client_id
-            patience = _STRANGER if stranger else _SILENCE
-            quiet_since = began if stranger else max(server.heard_at, began)
-            left = quiet_since + patience - clock()
+            # A prompt that waits is silent, so the one before it speaks for both.
+            spoke = watch.heard_at if watch.started or stranger else server.heard_at
+            left = max(spoke, began) + (_STRANGER if stranger else _SILENCE) - clock()
             if left <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
@@ -309,7 +326,7 @@ class Runner:
             log.warning("job %s: interrupted by somebody; once more", job.short_id)
             return await self._requeue(job)
         if entry.ending is Ending.SUCCESS:
-            outputs = _posted_files(entry.files)
+            outputs = entry.saved
             if not outputs and not entry.texts:
                 note = "The workflow ran but saved nothing. It needs a Save Image node."
                 return await self._move(job, JobState.FAILED, note=note, finished_at=now)
@@ -322,7 +339,7 @@ class Runner:
                 finished_at=now,
             )
         log.warning("job %s failed on %s: %s", job.short_id, server.name, entry.failure)
-        note = _explain_failure(job, entry)
+        note = explain_failure(entry, job.request.graph)
         return await self._move(
             job, JobState.FAILED, note=note, seconds=entry.seconds, finished_at=now
         )
@@ -332,55 +349,49 @@ class Runner:
         if job.attempt >= _ATTEMPTS:
             note = "The server lost this job several times. Try again later."
             return await self._move(job, JobState.FAILED, note=note)
-        return await self._move(job, JobState.PENDING, server=None, prompt_id=None)
+        return await self._give_back(job, attempts=job.attempt)
+
+    async def _give_back(self, job: Job, attempts: int | None = None) -> Job:
+        """Without *attempts*: what was never taken is no attempt."""
+        done = job.attempt - 1 if attempts is None else attempts
+        job = await self._move(job, JobState.PENDING, server=None, prompt_id=None, attempt=done)
+        self._publisher.show_progress(job, RunProgress.of(job.request.graph))
+        return job
 
     # To people
 
     async def _deliver(self, job: Job) -> Job:
         server = self._server_of(job)
-        step = self._publisher.files_per_message
-        pages = [job.outputs[i : i + step] for i in range(0, len(job.outputs), step)] or [()]
-        delay = _PATIENCE[0]
-        while job.parts < len(pages):
-            page = pages[job.parts]
-            try:
-                if server is None:
-                    await self._publisher.post_result(job, job.parts, [])
-                else:
-                    async with self._spool.fetched(server.client, page) as files:
-                        await self._publisher.post_result(job, job.parts, files)
-            except FileGone as error:
-                log.warning("job %s: %s", job.short_id, error)
+        if server is None and job.outputs:
+            note = "The server that has this picture is no longer set up."
+            return await self._move(job, JobState.FAILED, note=note)
+        client = server.client if server else None
+        too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
+        async with self._spool.fetched(client, job.outputs, until=too_late) as (files, lost):
+            if lost and not files:
                 note = "The picture is no longer on the server."
                 return await self._move(job, JobState.FAILED, note=note)
-            except Undeliverable as error:
-                log.warning("job %s cannot be posted: %s", job.short_id, error)
-                return await self._move(job, JobState.FAILED, note=str(error), told=True)
-            except (DeliveryDelayed, ServerError) as error:
-                log.warning("job %s is not posted yet: %s", job.short_id, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _PATIENCE[1])
-                continue
-            job = await self._keep(job, replace(job, parts=job.parts + 1))
-        log.info("job %s posted", job.short_id)
+            pages = self._publisher.pack(job, files)
+            while job.parts < len(pages):
+                try:
+                    post = partial(self._publisher.post_result, job, job.parts, pages, lost)
+                    await _patiently(job, post)
+                except Undeliverable as error:
+                    log.warning("job %s cannot be posted: %s", job.short_id, error)
+                    if job.parts:  # what stands there already is not turned into a failure
+                        break
+                    return await self._move(job, JobState.FAILED, note=str(error))
+                job = await self._keep(job, replace(job, parts=job.parts + 1))
         return await self._move(job, JobState.POSTED, told=True)
 
     async def _tell(self, job: Job) -> Job:
         """A failure or a cancel is told with the same care as a picture."""
         if job.state is JobState.CANCELLED:
             await self._stop_on_server(job)
-        delay = _PATIENCE[0]
-        while True:
-            try:
-                await self._publisher.post_failure(job)
-                break
-            except Undeliverable as error:
-                log.warning("the end of job %s cannot be told: %s", job.short_id, error)
-                break
-            except DeliveryDelayed as error:
-                log.warning("the end of job %s is not told yet: %s", job.short_id, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _PATIENCE[1])
+        try:
+            await _patiently(job, partial(self._publisher.post_failure, job))
+        except Undeliverable as error:
+            log.warning("the end of job %s cannot be told: %s", job.short_id, error)
         return await self._keep(job, replace(job, told=True))
 
     async def _stop_on_server(self, job: Job) -> None:
@@ -406,14 +417,9 @@ class Runner:
     async def _move(self, job: Job, state: JobState, **changes: Any) -> Job:
         """The job as it then is: another hand (a cancel) may have been faster."""
         moved = await self._keep(job, job.to(state, **changes))
-        log.info(
-            "job %s of user %s: %s -> %s%s",
-            job.short_id,
-            job.request.user_id,
-            job.state,
-            moved.state,
-            f" on {moved.server}" if moved.server else "",
-        )
+        where = f" on {moved.server}" if moved.server else ""
+        user = job.request.user_id
+        log.info("job %s of user %s: %s%s", job.short_id, user, moved.state, where)
         return moved
 
     async def _keep(self, before: Job, after: Job) -> Job:
@@ -422,25 +428,13 @@ class Runner:
         return await self._store.get(before.id) or after
 
 
-_ON_SERVER = (JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING)
-_CANCELLABLE = {state: (JobState.CANCELLED,) for state in (JobState.PENDING, *_ON_SERVER)}
-
-
-def _for_log(value: object) -> str:
-    return json.dumps(without_secrets(value), ensure_ascii=False, indent=2)
-
-
-def _posted_files(files: tuple[OutputFile, ...]) -> tuple[OutputFile, ...]:
-    """What was saved; previews only where nothing was."""
-    return tuple(each for each in files if each.type == "output") or files
-
-
-def _explain_failure(job: Job, entry: HistoryEntry) -> str:
-    if entry.ending is Ending.INTERRUPTED:
-        return "Somebody stopped this job on the server."
-    if entry.failure is None:
-        return "ComfyUI could not run this workflow."
-    if entry.failure.out_of_memory:
-        return "The server ran out of memory. Try a smaller size or fewer pictures."
-    where = title(job.request.graph, entry.failure.node_id)
-    return f"The node *{where}* failed. A moderator finds the reason in the log."
+async def _patiently(job: Job, publish: Callable[[], Awaitable[None]]) -> None:
+    """Again and again until Discord takes it, or says that it never will."""
+    delay = _PATIENCE[0]
+    while True:
+        try:
+            return await publish()
+        except DeliveryDelayed as error:
+            log.warning("job %s is not shown yet: %s", job.short_id, error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _PATIENCE[1])

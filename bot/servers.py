@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from comfy.client import ComfyClient, Socket
 from comfy.errors import ServerError, ServerUnavailable
 from comfy.events import Event, Executing, Finished, Progress, Started
 from comfy.graph import Graph
-from comfy.nodes import NodeType, NodeTypes
+from comfy.nodes import NodeTypes, merged, missing_models, missing_nodes
 from comfy.progress import RunProgress
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Watch:
     started: bool = False
     finished: bool = False
     disturbed: bool = False
+    heard_at: float = 0.0  # loop time of its last event
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: Event) -> None:
@@ -59,7 +60,7 @@ class Server:
         self.nodes: NodeTypes = {}
         self.version = "unknown"
         self.problem: str | None = "not connected yet"
-        self.heard_at = 0.0  # loop time of the last frame
+        self.heard_at = 0.0  # loop time of the last event of any of our prompts
         self.holding: set[str] = set()  # ids of the jobs in its slots
         self.client_id: str | None = None
         self._watches: dict[str, Watch] = {}
@@ -74,13 +75,10 @@ class Server:
     def has_room(self) -> bool:
         return self.up and len(self.holding) < SLOTS
 
-    def lacks(self, class_types: Collection[str]) -> set[str]:
-        return {each for each in class_types if each not in self.nodes} if self.nodes else set()
-
     @contextmanager
     def watching(self, prompt_id: str, graph: Graph) -> Iterator[Watch]:
         """Events of *prompt_id* go to the watch; begin before the prompt is sent."""
-        watch = Watch(self.client_id, RunProgress.of(graph))
+        watch = Watch(self.client_id if self.up else None, RunProgress.of(graph))
         self._watches[prompt_id] = watch
         try:
             yield watch
@@ -142,8 +140,8 @@ class Server:
     async def _listen(self, socket: Socket) -> None:
         clock = asyncio.get_running_loop().time
         async for event in socket.frames():
-            self.heard_at = clock()
             if event is not None and (watch := self._watches.get(event.prompt_id)):
+                watch.heard_at = self.heard_at = clock()
                 watch.hear(event)
 
     async def _learn(self, on_change: Callable[[], None]) -> None:
@@ -170,6 +168,8 @@ class Servers(Mapping[str, Server]):
 
     def __init__(self, servers: Iterable[Server]) -> None:
         self._servers = {each.name: each for each in servers}
+        self._merged_from: list[NodeTypes] = []
+        self._merged: NodeTypes = {}
 
     def __getitem__(self, name: str) -> Server:
         return self._servers[name]
@@ -181,25 +181,30 @@ class Servers(Mapping[str, Server]):
         return len(self._servers)
 
     @property
-    def nodes(self) -> dict[str, NodeType]:
-        """Every node type that some server has; the first server's word counts."""
-        merged: dict[str, NodeType] = {}
-        for server in self.values():
-            for class_type, node in server.nodes.items():
-                merged.setdefault(class_type, node)
-        return merged
+    def nodes(self) -> NodeTypes:
+        """Every node type that some server has, with every choice that some server offers."""
+        known = [server.nodes for server in self.values()]
+        if [id(each) for each in known] != [id(each) for each in self._merged_from]:
+            self._merged_from, self._merged = known, merged(known)
+        return self._merged
 
     @property
     def have_room(self) -> bool:
         return any(each.has_room for each in self.values())
 
-    def place_for(self, class_types: Collection[str]) -> Server | None:
-        """The emptiest server with room that has all these nodes."""
-        able = [each for each in self.values() if each.has_room and not each.lacks(class_types)]
-        return min(able, key=lambda each: len(each.holding), default=None)
+    def place_for(self, graph: Graph) -> Server | None:
+        """The emptiest server with room that can run it.
 
-    def missing_everywhere(self, class_types: Collection[str]) -> set[str]:
+        One that lacks a model comes into question only where all do: then its own answer says
+        what is missing.
+        """
+        able = [s for s in self.values() if s.up and not missing_nodes(graph, s.nodes)]
+        able = [s for s in able if not missing_models(graph, s.nodes)] or able
+        free = [each for each in able if each.has_room]
+        return min(free, key=lambda each: len(each.holding), default=None)
+
+    def missing_everywhere(self, graph: Graph) -> set[str]:
         """Nodes that no server has; empty while one of the servers has not been asked."""
         if not self or any(not each.nodes for each in self.values()):
             return set()
-        return set.intersection(*(each.lacks(class_types) for each in self.values()))
+        return set.intersection(*(set(missing_nodes(graph, s.nodes)) for s in self.values()))

@@ -1,18 +1,24 @@
 """Files on their way from ComfyUI to Discord: streamed to disk, never whole in memory."""
 
 import asyncio
+import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from comfy.client import ComfyClient
-from comfy.errors import ServerError
+from comfy.errors import FileGone, ServerError, ServerUnavailable
 from comfy.models import OutputFile
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 256 * 1024
+_PATIENCE = (1.0, 60.0)  # seconds between two tries: from, to
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,45 @@ class Spool:
 
     @asynccontextmanager
     async def fetched(
-        self, client: ComfyClient, files: Iterable[OutputFile]
-    ) -> AsyncIterator[list[SpooledFile]]:
-        """Local copies, in order, for as long as the block lasts."""
+        self, client: ComfyClient | None, files: Sequence[OutputFile], *, until: datetime
+    ) -> AsyncIterator[tuple[list[SpooledFile], list[str]]]:
+        """Local copies, in order, for as long as the block lasts, and the names of lost files.
+
+        A server that does not answer is waited for until *until*; what it answers wrongly three
+        times is lost.
+        """
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        fetched: list[SpooledFile] = []
+        lost: list[str] = []
         try:
-            yield [
-                await self._fetch(client, file, folder / f"{number}")
-                for number, file in enumerate(files)
-            ]
+            for number, file in enumerate(files):
+                assert client is not None
+                copy = await self._patiently(client, file, folder / f"{number}", until)
+                if copy is None:
+                    lost.append(file.filename)
+                else:
+                    fetched.append(copy)
+            yield fetched, lost
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _patiently(
+        self, client: ComfyClient, file: OutputFile, path: Path, until: datetime
+    ) -> SpooledFile | None:
+        delay, refused = _PATIENCE[0], 0
+        while True:
+            try:
+                return await self._fetch(client, file, path)
+            except FileGone as error:
+                log.warning("%s", error)
+                return None
+            except ServerError as error:
+                log.warning("%s is not fetched yet: %s", file.filename, error)
+                refused += not isinstance(error, ServerUnavailable)
+                if refused >= _TRIES or datetime.now(UTC) > until:
+                    return None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _PATIENCE[1])
 
     async def _fetch(self, client: ComfyClient, file: OutputFile, path: Path) -> SpooledFile:
         size = 0

@@ -133,9 +133,10 @@ class Store:
         """Newest first."""
         return await self._many(jobs.c.user_id == user_id, order=jobs.c.number.desc(), limit=limit)
 
-    async def pending(self, limit: int) -> list[Job]:
+    async def pending(self, limit: int, offset: int = 0) -> list[Job]:
         """Those that wait in our queue, the next first."""
-        return await self._many(_is_pending, order=jobs.c.number.asc(), limit=limit)
+        order = jobs.c.number.asc()
+        return await self._many(_is_pending, order=order, limit=limit, offset=offset)
 
     async def in_flight(self) -> list[Job]:
         """Everything that left our queue and still needs a step, oldest first."""
@@ -171,8 +172,9 @@ class Store:
         *where: sa.ColumnElement[bool],
         order: sa.UnaryExpression[Any],
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[Job]:
-        query = sa.select(jobs).where(*where).order_by(order).limit(limit)
+        query = sa.select(jobs).where(*where).order_by(order).limit(limit).offset(offset)
         return [_job(row) for row in (await self._execute(query)).all()]
 
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
@@ -192,8 +194,11 @@ class Store:
             raise StoreError("The database is closed: the bot stops.")
 
         async def execute() -> sa.CursorResult[Any]:
-            async with self._engine.begin() as connection:
-                return await connection.execute(statement)
+            try:
+                async with self._engine.begin() as connection:
+                    return await connection.execute(statement)
+            except sa.exc.OperationalError as error:  # locked, full, gone: it may pass
+                raise StoreError(f"The database does not work now: {error.orig}.") from error
 
         task = asyncio.create_task(execute())
         self._under_way.add(task)

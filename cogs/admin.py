@@ -4,7 +4,7 @@ from discord import Thread, app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord
-from bot.cards import layout
+from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
 from bot.errors import UserError
 from bot.health import Finding, Level, examine_server, library_findings
@@ -32,7 +32,7 @@ class Admin(commands.Cog):
         library = self.bot.library
         report = {
             "This channel": [_permissions(interaction)],
-            "Workflows": library_findings(library.problems, library.workflows),
+            "Workflows": library_findings(library),
         }
         for name, each in self.bot.servers.items():
             if server in (None, name):
@@ -60,9 +60,15 @@ def _permissions(interaction: Interaction) -> Finding:
 
 
 def _section(title: str, findings: list[Finding], room: int) -> ui.Container[ui.LayoutView]:
-    lines = [f"{_MARKS[each.level]} {neutral(each.text, 400)}" for each in findings]
-    text = "\n".join(lines) or f"{_MARKS[Level.OK]} nothing to report"
-    return ui.Container(ui.TextDisplay(f"**{neutral(title)}**\n{text}"[:room]))
+    """Failures first, as there may be more lines than room."""
+    order = [Level.FAILURE, Level.WARNING, Level.OK]
+    ordered = sorted(findings, key=lambda each: order.index(each.level))
+    lines = [f"{_MARKS[each.level]} {neutral(each.text, 400)}" for each in ordered]
+    kept = fitting(lines, room - 150)
+    if len(kept) < len(lines):
+        kept.append(f"and {len(lines) - len(kept)} more; `comfycord check` shows all")
+    text = "\n".join(kept) or f"{_MARKS[Level.OK]} nothing to report"
+    return ui.Container(ui.TextDisplay(f"**{neutral(title, 60)}**\n{text}"))
 
 
 async def setup(bot: Comfycord) -> None:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import aiohttp
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -11,7 +12,7 @@ from bot.app import Comfycord
 from bot.cards import waiting_card
 from bot.delivery import missing_permissions
 from bot.errors import UserError
-from bot.jobs import Job, Request
+from bot.jobs import Job, Request, short
 from bot.requests import Author, Wish, build, check_limits
 from cogs.transformers import (
     Interaction,
@@ -99,8 +100,7 @@ def check_place(interaction: Interaction) -> None:
         if interaction.context.private_channel:
             raise UserError("I cannot post into this conversation. Use a server or message me.")
         return
-    known = interaction.client.get_guild(interaction.guild_id) is not None
-    if not (known or interaction.is_guild_integration()):
+    if interaction.client.get_guild(interaction.guild_id) is None:
         raise UserError("I am not a member of this server, so I cannot post here.")
     in_thread = isinstance(interaction.channel, discord.Thread)
     if missing := missing_permissions(interaction.app_permissions, thread=in_thread):
@@ -113,28 +113,25 @@ async def submit(interaction: Interaction, request: Request) -> None:
     bot = interaction.client
     if not bot.servers:
         raise UserError("No ComfyUI server is set up yet. An admin adds one to config.yaml.")
-    mine, pending = await bot.store.load(request.user_id)
-    check_limits(bot.config.limits, mine=mine, pending=pending)
-    if not await bot.store.add(request):
-        log.info("interaction %s came twice", request.interaction_id)
-        return
-    job = Job(request=request)
+    async with bot.accepting:  # or ten commands at once would each see the limit unreached
+        mine, pending = await bot.store.load(request.user_id)
+        check_limits(bot.config.limits, mine=mine, pending=pending)
+        if not await bot.store.add(request):
+            log.info("interaction %s came twice", request.interaction_id)
+            return
     server_up = any(server.up for server in bot.servers.values())
+    card = waiting_card(Job(request=request), pending + 1, server_up=server_up)
     try:
-        answer = await interaction.response.send_message(
-            view=waiting_card(job, pending + 1, server_up=server_up)
-        )
-        message_id = answer.message_id
+        answer = await interaction.response.send_message(view=card)
     except discord.NotFound:  # too late: the person saw the command fail
-        message_id = None
-    except (discord.HTTPException, OSError):
-        log.exception("job %s: the answer to its command is unclear", job.short_id)
-        message_id = await bot.delivery.find_placeholder(job)
-    if message_id is None:
         await bot.store.discard(request.id)
-        return
-    await bot.store.acknowledge(request.id, message_id)
-    bot.runner.wake()
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        # Whether the answer is there decides; the runner looks for it.
+        log.warning("the answer to job %s is unclear: %s", short(request.id), error)
+    else:
+        if answer.message_id is not None:
+            await bot.store.acknowledge(request.id, answer.message_id)
+        bot.runner.wake()
 
 
 async def setup(bot: Comfycord) -> None:

@@ -4,7 +4,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord
-from bot.cards import layout, status_lines
+from bot.cards import fitting, layout, status_lines
 from bot.errors import UserError
 from bot.jobs import Job, JobState
 from bot.texts import bar, neutral
@@ -22,7 +22,7 @@ class Jobs(commands.Cog):
     async def status(self, interaction: Interaction, job: str | None = None) -> None:
         """Show how far your jobs are."""
         jobs = [await self._mine(interaction, job)] if job else await self._recent(interaction)
-        text = "\n".join([await self._lines(each) for each in jobs])
+        text = "\n".join(fitting([await self._lines(each) for each in jobs]))
         card = layout(ui.Container(ui.TextDisplay(text or "You have no jobs yet. Try /generate.")))
         await interaction.response.send_message(view=card, ephemeral=True)
 

@@ -12,6 +12,7 @@ from comfy.library import Workflow
 from comfy.parameters import Parameter, Role
 
 _PER_PAGE = 8
+_PROBLEMS = 8
 
 
 class Workflows(commands.Cog):
@@ -44,8 +45,10 @@ def overview(bot: Comfycord, page: int) -> ui.LayoutView:
         if workflow.sidecar.description:
             lines.append(neutral(workflow.sidecar.description))
         container.add_item(ui.TextDisplay("\n".join(lines)))
-    for name, problem in sorted(bot.library.problems.items()) if page == pages - 1 else ():
-        container.add_item(ui.TextDisplay(f"-# ⚠ {neutral(name, 110)} {problem}"))
+    if page == pages - 1 and (problems := bot.library.problems):
+        lines = [f"-# ⚠ {neutral(name, 110)} {text}" for name, text in sorted(problems.items())]
+        more = [f"-# and {len(lines) - _PROBLEMS} more"] if len(lines) > _PROBLEMS else []
+        container.add_item(ui.TextDisplay("\n".join(lines[:_PROBLEMS] + more)))
     container.add_item(ui.TextDisplay("-# `/generate workflow:… prompt:…` runs one of them."))
     if pages > 1:
         row = ui.ActionRow[ui.LayoutView]()

@@ -101,18 +101,15 @@ class ComfyClient:
         `number` is never sent: two equal ones with one id kill the server's worker.
         """
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        raw = await self._read("POST", "prompt", body)
         try:
-            accepted = self._read_as(
-                PromptAccepted.from_json, await self._json("POST", "prompt", body)
-            )
-        except NotComfyUI as error:
-            if error.__cause__ is None:  # a status that says nobody took it
-                raise
+            accepted = PromptAccepted.from_json(json.loads(raw))
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ServerUnavailable(f"{self.url} took the prompt and answered nonsense") from error
         if accepted.prompt_id != prompt_id:
             with contextlib.suppress(ServerError):
                 await self.delete_queued(accepted.prompt_id)
-            raise ServerError(f"{self.url} ignores our prompt_id: it needs ComfyUI 0.3.45 or later")
+            raise PromptRefused(f"{self.url} needs ComfyUI 0.3.45 or later", "too_old")
         return accepted
 
     async def queue(self) -> Queue:

@@ -15,10 +15,11 @@ from typing import Any
 import pydantic
 import yaml
 
-from comfy.errors import WorkflowFileError
+from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link, parse_graph
 from comfy.nodes import NodeTypes
 from comfy.parameters import Parameter, Role, discover, type_of, typed
+from comfy.values import coerce
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +70,22 @@ class Workflow:
             for each, settings in sidecar.parameters.items()
             if settings.targets
         }
+        covered = {ref for each in declared.values() for ref in each.targets}
+
+        def taken(parameter: Parameter) -> bool:
+            """Or a limit of the sidecar could be passed under the discovered name."""
+            return bool(covered & set(parameter.targets))
+
         parameters = {
             **declared,
-            **{k: v for k, v in found.parameters.items() if k not in declared},
+            **{k: v for k, v in found.parameters.items() if k not in declared and not taken(v)},
         }
         if unknown := sidecar.parameters.keys() - parameters.keys():
             raise WorkflowFileError(
                 f"has a sidecar that refines {min(unknown)!r}, which was not found: add targets."
             )
+        for each, settings in sidecar.parameters.items():
+            _check_settings(_limited(parameters[each], settings), settings)
         notes = () if Role.TEXT in declared else found.notes
         return cls(name, graph, sidecar, notes, parameters)
 
@@ -90,10 +99,6 @@ class Workflow:
             name: _limited(typed(each, self.graph, nodes), self.sidecar.parameters.get(name))
             for name, each in self._parameters.items()
         }
-
-    @property
-    def class_types(self) -> frozenset[str]:
-        return frozenset(node["class_type"] for node in self.graph.values())
 
 
 def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter:
@@ -122,6 +127,17 @@ def _limited(parameter: Parameter, settings: ParameterSettings | None) -> Parame
     )
 
 
+def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
+    name, low, high = parameter.name, settings.min, settings.max
+    if low is not None and high is not None and low > high:
+        raise WorkflowFileError(f"has a sidecar with a min above the max of {name}.")
+    if settings.default is not None:
+        try:
+            coerce(parameter, settings.default)
+        except ParameterError as error:
+            raise WorkflowFileError(f"has a sidecar with a wrong default: {error}") from error
+
+
 def parse_sidecar(text: str) -> Sidecar:
     try:
         data: Any = yaml.safe_load(text)
@@ -129,6 +145,8 @@ def parse_sidecar(text: str) -> Sidecar:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            raise WorkflowFileError(f"has a sidecar with an unknown key `{key}`.") from error
         raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # not only YAMLError: a date that does not exist, a tag whose value does not fit
@@ -178,7 +196,7 @@ class Library:
             if entry is None:
                 log.info("workflow %s is gone", name)
             elif entry.problem:
-                kept = "; its last good version stays" if entry.workflow else ""
+                kept = " Its last good version stays." if entry.workflow else ""
                 log.warning("workflow %s.json %s%s", name, entry.problem, kept)
             else:
                 log.info("workflow %s loaded", name)

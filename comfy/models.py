@@ -100,6 +100,11 @@ class HistoryEntry:
     failure: Failure | None = None
     seconds: float | None = None
 
+    @property
+    def saved(self) -> tuple[OutputFile, ...]:
+        """What was saved; previews only where nothing was."""
+        return tuple(each for each in self.files if each.type == "output") or self.files
+
     @classmethod
     def from_json(cls, prompt_id: str, data: dict[str, Any]) -> Self:
         """Success is `status_str` *and* no error among the messages: both happen at once."""

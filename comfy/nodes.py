@@ -1,9 +1,11 @@
 """`/object_info` → node and input types: every COMBO and V3 shape becomes one small type."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
+
+from comfy.graph import Graph, as_link
 
 Number = int | float
 
@@ -87,6 +89,43 @@ def parse_object_info(data: dict[str, Any]) -> dict[str, NodeType]:
         with contextlib.suppress(AttributeError, TypeError):
             nodes[class_type] = NodeType.from_json(class_type, each)
     return nodes
+
+
+def missing_nodes(graph: Graph, nodes: NodeTypes) -> list[str]:
+    return sorted({node["class_type"] for node in graph.values()} - nodes.keys())
+
+
+def missing_models(graph: Graph, nodes: NodeTypes) -> list[str]:
+    """File names that a loader's list of choices does not hold."""
+    missing = set()
+    for node in graph.values():
+        node_type = nodes.get(node["class_type"])
+        for name, value in node["inputs"].items():
+            declared = node_type.inputs.get(name) if node_type else None
+            if declared is None or declared.type != "COMBO" or declared.upload or as_link(value):
+                continue
+            if name.endswith("_name") and "." in str(value) and value not in declared.choices:
+                missing.add(str(value))
+    return sorted(missing)
+
+
+def merged(servers: Iterable[NodeTypes]) -> dict[str, NodeType]:
+    """What several servers offer together: all their nodes, and of a COMBO all choices."""
+    result: dict[str, NodeType] = {}
+    for nodes in servers:
+        for class_type, node in nodes.items():
+            known = result.get(class_type)
+            result[class_type] = node if known is None else _joined(known, node)
+    return result
+
+
+def _joined(one: NodeType, other: NodeType) -> NodeType:
+    inputs = dict(one.inputs)
+    for name, declared in other.inputs.items():
+        known = inputs.setdefault(name, declared)
+        if extra := [each for each in declared.choices if each not in known.choices]:
+            inputs[name] = replace(known, choices=(*known.choices, *extra))
+    return replace(one, inputs=inputs)
 
 
 def _inputs(data: dict[str, Any]) -> Iterator[InputType]:

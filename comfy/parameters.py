@@ -143,12 +143,12 @@ class _Walk:
     def parameters(self) -> Iterator[Parameter]:
         samplers = self._samplers()
         base = self._base_sampler(samplers)
-        if base is None:
+        if base is None and any(text_inputs(self._graph)):
             self.notes.append(
                 "No sampler found, so the prompt cannot be told from other texts: "
-                "name its input in the sidecar or with the `node` option."
+                "name its input in the file NAME.yaml, or choose it with the option node."
             )
-        else:
+        if base is not None:
             yield from self._texts(samplers, base)
         yield from self._every(Role.SEED, self._seeds())
         if base is not None:

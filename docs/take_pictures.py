@@ -30,7 +30,9 @@ async def demo(server: str | None) -> AsyncIterator[str]:
     try:
         assert process.stdout is not None
         async with asyncio.timeout(30):
-            while not (found := re.search(r"http://\S+", (await process.stdout.readline()).decode())):
+            while not (
+                found := re.search(r"http://\S+", (await process.stdout.readline()).decode())
+            ):
                 pass
         yield found[0]
     finally:

@@ -15,7 +15,7 @@ MAY_NOT_IMPORT = {
     "bot/requests.py": IO,
     "bot/runner.py": {"discord", "sqlalchemy"},
     "bot/servers.py": {"discord", "sqlalchemy"},
-    "cogs/*.py": {"sqlalchemy", "aiohttp"},
+    "cogs/*.py": {"sqlalchemy"},
     **{
         f"comfy/{name}.py": IO
         for name in ("graph", "nodes", "parameters", "values", "events", "models", "progress")

@@ -258,8 +258,9 @@ async def test_a_workflow_that_changes_on_disk_changes_for_members(lab: Lab) -> 
 
 
 async def _until(condition: Any) -> None:
+    """The simulated Discord tells no event, so it is looked at."""
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

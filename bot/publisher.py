@@ -1,0 +1,37 @@
+"""Where people see jobs, as the runner needs it; `bot/delivery.py` is Discord's."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from bot.jobs import Job
+from bot.spool import SpooledFile
+from comfy.progress import RunProgress
+
+
+class Undeliverable(Exception):
+    """Discord will not take the message, now or later; the text says why."""
+
+
+class DeliveryDelayed(Exception):
+    """Discord cannot take the message now."""
+
+
+class Publisher(Protocol):
+    """Where people see jobs. Every method may be repeated with the same visible effect.
+
+    All but `show_progress` raise `DeliveryDelayed` or `Undeliverable`.
+    """
+
+    def show_progress(self, job: Job, progress: RunProgress) -> None: ...
+
+    def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
+        """The files of each message; at least one message."""
+        ...
+
+    async def post_result(
+        self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
+    ) -> None: ...
+
+    async def post_failure(self, job: Job) -> None: ...
+
+    async def find_placeholder(self, job: Job) -> int | None: ...
