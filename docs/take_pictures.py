@@ -1,8 +1,8 @@
 """Takes the README's pictures: starts the demo and does in headless Chromium what a person does.
 
-    uv run --group pictures python docs/take_pictures.py [--server URL]
+    uv run --group pictures python docs/take_pictures.py [--server URL] [--to FOLDER]
 
-Needs a Chromium on the PATH. The pictures land in `docs/pictures`, or in the folder `--to`.
+Needs a Chromium or Chrome on the PATH. The pictures land in `docs/pictures`.
 """
 
 import argparse

@@ -205,18 +205,6 @@ async def test_automod_that_refuses_the_message_ends_the_job(world: World) -> No
     await world.jobs_end()
 
 
-async def test_a_lost_picture_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Delivery, "show_progress", lambda *_: None)
-    world.discord.faults.append(Fault(*PATCHES, reset=True))
-    await world.start()
-    interaction = await world.generate()
-    await world.discord.until(lambda: any(r.method == "PATCH" for r in world.discord.requests))
-
-    world.comfyui.files = type(world.comfyui.files)()
-
-    assert "no longer on the server" in await world.told(interaction, "It did not work.")
-
-
 async def test_a_button_cancels_a_running_job_and_only_that(world: World) -> None:
     world.comfyui.hold()
     await world.start()

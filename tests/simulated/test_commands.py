@@ -232,7 +232,7 @@ async def test_test_comfy_is_hidden_from_members_and_refused_at_execution(lab: L
 
     result = await lab.alice.slash(lab.channel, "test_comfy")
 
-    assert "You need the permission Manage Guild for this." in words(result.response)
+    assert "You need the permission Manage Server for this." in words(result.response)
 
 
 async def test_an_unexpected_error_is_said_to_be_ours(
