@@ -19,6 +19,7 @@ from comfy.progress import RunProgress
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
 TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
+_NOTE_LIMIT = 500
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
@@ -89,7 +90,7 @@ def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
 def failure_card(job: Job) -> ui.LayoutView:
     if job.state is JobState.CANCELLED:
         return _card(job, _GREY, "Cancelled.")
-    return _card(job, _RED, f"**It did not work.** {job.note}")
+    return _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
 
 
 def status_lines(job: Job, place: int | None = None) -> str:
@@ -103,7 +104,7 @@ def status_lines(job: Job, place: int | None = None) -> str:
     if job.message_id:
         guild = job.request.guild_id or "@me"
         link = f" · [go to it](https://discord.com/channels/{guild}/{job.request.channel_id}/{job.message_id})"
-    note = f"\n-# {job.note}" if job.note else ""
+    note = f"\n-# {job.note[:_NOTE_LIMIT]}" if job.note else ""
     asked = f"{neutral(job.request.text, 80)} · " if job.request.text else ""
     return f"**{word}** · {stamp(job.request.created_at)}{link}\n-# {asked}{_facts(job)}{note}"
 

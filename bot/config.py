@@ -68,7 +68,8 @@ class Config(_Strict):
     @property
     def spool(self) -> Path:
         """A folder of our own for files on their way, beside the database file."""
-        return Path(self.database.partition("sqlite:///")[2] or "comfycord").with_suffix(".spool")
+        path = Path(self.database.partition("sqlite:///")[2])
+        return path.with_name(f"{path.name}.spool") if path.name else Path("spool")
 
     @pydantic.field_validator("servers")
     @classmethod

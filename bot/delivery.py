@@ -182,7 +182,8 @@ class Delivery:
                     raise
             else:
                 return
-        if await self._find(job, part) is not None:
+        earlier = await self._find(job, part)
+        if earlier is not None and earlier.id != job.message_id:
             return
         await self._channel(job).send(
             view=layout,
@@ -266,9 +267,11 @@ def _translating() -> Iterator[None]:
         yield
     except discord.HTTPException as error:
         if (error.status == 403 and error.code) or error.code == _UNKNOWN_CHANNEL:
-            raise Undeliverable(f"Discord does not let the bot post: {error.text}") from error
+            why = neutral(error.text, 300)
+            raise Undeliverable(f"Discord does not let the bot post: {why}") from error
         if error.status == 400:
-            raise Undeliverable(f"Discord refused the message: {error.text}") from error
+            why = neutral(error.text, 300)
+            raise Undeliverable(f"Discord refused the message: {why}") from error
         raise DeliveryDelayed(f"Discord answered {error.status}: {error.text}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise DeliveryDelayed(str(error) or type(error).__name__) from error

@@ -220,12 +220,12 @@ class Runner:
             if job.attempt >= _ATTEMPTS:
                 return await self._requeue(job)
             job = await self._keep(job, replace(job, attempt=job.attempt + 1))
-            watch.client_id = server.client_id
         graph, prompt_id = job.request.graph, job.prompt_id or ""
         if log.isEnabledFor(logging.DEBUG):
             log.debug("=== Final Workflow JSON ===\n%s", for_log(graph))
             body = {"prompt_id": prompt_id, "client_id": server.client_id, "prompt": graph}
             log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, for_log(body))
+        watch.client_id = server.client_id
         try:
             accepted = await server.client.queue_prompt(
                 graph, prompt_id, server.client_id or job.id

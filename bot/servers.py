@@ -29,8 +29,8 @@ class Watch:
     *disturbed*: something else happened, so what is stored of its job may have changed.
     """
 
-    client_id: str | None
     progress: RunProgress
+    client_id: str | None = None  # of the socket that the prompt reports to, if it was sent here
     started: bool = False
     finished: bool = False
     disturbed: bool = False
@@ -78,7 +78,7 @@ class Server:
     @contextmanager
     def watching(self, prompt_id: str, graph: Graph) -> Iterator[Watch]:
         """Events of *prompt_id* go to the watch; begin before the prompt is sent."""
-        watch = Watch(self.client_id if self.up else None, RunProgress.of(graph))
+        watch = Watch(RunProgress.of(graph))
         self._watches[prompt_id] = watch
         try:
             yield watch
@@ -92,6 +92,7 @@ class Server:
 
     def doubt(self, error: ServerError) -> None:
         """It took no prompt: out of rotation, until a new connection and its delay."""
+        log.warning("server %s takes no prompts: %s", self.name, error)
         self.problem = str(error)
         self._doubts.put_nowait(error)
 

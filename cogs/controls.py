@@ -7,7 +7,7 @@ import discord
 from discord import ui
 
 from bot.app import Comfycord, answer_error
-from bot.errors import UserError
+from bot.errors import AppError, UserError
 from cogs.transformers import Interaction
 from cogs.workflows import overview
 
@@ -29,7 +29,7 @@ class CancelButton(ui.DynamicItem[Button], template=r"job:(?P<id>[\w-]{36}):canc
     async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
         try:
             await cancel(interaction, self.job_id)
-        except (UserError, discord.HTTPException) as error:
+        except (AppError, discord.HTTPException) as error:
             await answer_error(interaction, error)
 
 

@@ -23,7 +23,8 @@ class Jobs(commands.Cog):
         """Show how far your jobs are."""
         jobs = [await self._mine(interaction, job)] if job else await self._recent(interaction)
         text = "\n".join(fitting([await self._lines(each) for each in jobs]))
-        card = layout(ui.Container(ui.TextDisplay(text or "You have no jobs yet. Try /generate.")))
+        text = text if jobs else "You have no jobs yet. Try /generate."
+        card = layout(ui.Container(ui.TextDisplay(text)))
         await interaction.response.send_message(view=card, ephemeral=True)
 
     @status.autocomplete("job")

@@ -4,7 +4,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord
-from bot.cards import layout
+from bot.cards import TEXT_LIMIT, fitting, layout
 from bot.health import runs_on
 from bot.texts import neutral
 from cogs.transformers import Interaction, WorkflowOption
@@ -33,23 +33,24 @@ def overview(bot: Comfycord, page: int) -> ui.LayoutView:
     names = sorted(bot.library.workflows)
     pages = max(1, -(-len(names) // _PER_PAGE))
     page = min(page, pages - 1)
-    container = ui.Container[ui.LayoutView]()
-    container.add_item(ui.TextDisplay("### Workflows"))
+    texts = ["### Workflows"]
     if not names:
-        container.add_item(
-            ui.TextDisplay("There are none yet. An admin puts files into the folder.")
-        )
+        texts.append("There are none yet. An admin puts files into the folder.")
     for name in names[page * _PER_PAGE : (page + 1) * _PER_PAGE]:
         workflow = bot.library.workflows[name]
-        lines = [f"**{neutral(workflow.title, 100)}** · `{name}` · {_readiness(bot, workflow)}"]
-        if workflow.sidecar.description:
-            lines.append(neutral(workflow.sidecar.description))
-        container.add_item(ui.TextDisplay("\n".join(lines)))
+        about = f"\n{neutral(workflow.sidecar.description, 150)}"
+        title = f"**{neutral(workflow.title, 60)}** · `{name}` · {_readiness(bot, workflow)}"
+        texts.append(title + about.rstrip())
+    footer = "-# `/generate workflow:… prompt:…` runs one of them."
     if page == pages - 1 and (problems := bot.library.problems):
         lines = [f"-# ⚠ {neutral(name, 110)} {text}" for name, text in sorted(problems.items())]
-        more = [f"-# and {len(lines) - _PROBLEMS} more"] if len(lines) > _PROBLEMS else []
-        container.add_item(ui.TextDisplay("\n".join(lines[:_PROBLEMS] + more)))
-    container.add_item(ui.TextDisplay("-# `/generate workflow:… prompt:…` runs one of them."))
+        kept = fitting(lines[:_PROBLEMS], TEXT_LIMIT - len(footer) - 30 - sum(map(len, texts)))
+        if len(kept) < len(lines):
+            kept.append(f"-# and {len(lines) - len(kept)} more")
+        texts.append("\n".join(kept))
+    container = ui.Container[ui.LayoutView]()
+    for text in [*texts, footer]:
+        container.add_item(ui.TextDisplay(text))
     if pages > 1:
         row = ui.ActionRow[ui.LayoutView]()
         for other in (page - 1, page + 1):

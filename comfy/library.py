@@ -19,12 +19,14 @@ from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link, parse_graph
 from comfy.nodes import NodeTypes
 from comfy.parameters import Parameter, Role, discover, type_of, typed
-from comfy.values import coerce
+from comfy.values import coerce, coerce_guessed
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[^\W_][\w .()+-]{0,99}")
 _POLL = 2.0
+# The bot finds these by their names: for the prompt, a random seed, the largest picture.
+_NEEDED = (Role.TEXT, Role.SEED, Role.WIDTH, Role.HEIGHT, Role.BATCH)
 
 
 class _Strict(pydantic.BaseModel):
@@ -76,6 +78,11 @@ class Workflow:
             """Or a limit of the sidecar could be passed under the discovered name."""
             return bool(covered & set(parameter.targets))
 
+        for role in _NEEDED:
+            if role in found.parameters and role not in declared and taken(found.parameters[role]):
+                raise WorkflowFileError(
+                    f"has a sidecar that gives the {role} another name: call it '{role}'."
+                )
         parameters = {
             **declared,
             **{k: v for k, v in found.parameters.items() if k not in declared and not taken(v)},
@@ -133,7 +140,7 @@ def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
         raise WorkflowFileError(f"has a sidecar with a min above the max of {name}.")
     if settings.default is not None:
         try:
-            coerce(parameter, settings.default)
+            (coerce_guessed if settings.targets else coerce)(parameter, settings.default)
         except ParameterError as error:
             raise WorkflowFileError(f"has a sidecar with a wrong default: {error}") from error
 

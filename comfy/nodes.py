@@ -123,7 +123,9 @@ def _joined(one: NodeType, other: NodeType) -> NodeType:
     inputs = dict(one.inputs)
     for name, declared in other.inputs.items():
         known = inputs.setdefault(name, declared)
-        if extra := [each for each in declared.choices if each not in known.choices]:
+        if known.type == declared.type == "COMBO" and known.choices != declared.choices:
+            there = {str(each) for each in known.choices}
+            extra = (each for each in declared.choices if str(each) not in there)
             inputs[name] = replace(known, choices=(*known.choices, *extra))
     return replace(one, inputs=inputs)
 

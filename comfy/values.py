@@ -129,14 +129,14 @@ def overrides(
             if parameter is None or _is_denied(graph, ref):
                 raise ParameterError(f"`overrides`: {ref} is not open to be set here.")
             values[ref] = (
-                _coerce_guessed(parameter, value)
+                coerce_guessed(parameter, value)
                 if ref not in declared
                 else coerce(parameter, value)
             )
     return values
 
 
-def _coerce_guessed(parameter: Parameter, value: object) -> Any:
+def coerce_guessed(parameter: Parameter, value: object) -> Any:
     """The graph's `7` may be a FLOAT's; a whole number stays one, as a seed needs its digits."""
     if parameter.type == "INT":
         try:

@@ -94,6 +94,25 @@ def configured(
     monkeypatch.setenv("COMFYCORD_DISCORD_API", discord.url)
 
 
+async def in_a_process(folder: Path, command: str, **variables: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a bot that has a process of its own."""
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in VARIABLES},
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "utf-8",
+        **variables,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot", command),
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
 # Flags and help
 
 
@@ -124,9 +143,11 @@ def test_every_command_explains_itself(shell: Shell, command: str) -> None:
     [
         (("--no-such-flag",), "--no-such-flag"),
         (("dance",), "No such command 'dance'."),
-        (("demo", "--port", "many"), "'many' is not a valid integer."),
+        (("demo", "--port", "many"), "'many' is not a valid integer range."),
+        (("demo", "--port", "0"), "0 is not in the range 1<=x<=65535."),
+        (("demo", "--port", "65536"), "65536 is not in the range 1<=x<=65535."),
     ],
-    ids=["flag", "command", "value"],
+    ids=["flag", "command", "value", "too small", "too large"],
 )
 def test_a_wrong_word_on_the_line_is_code_2(
     shell: Shell, arguments: tuple[str, ...], complaint: str
@@ -144,7 +165,14 @@ def test_init_writes_what_ships_and_says_what_is_next(shell: Shell, tmp_path: Pa
     done = shell.run("init")
 
     assert done.code == 0
-    assert done.out.splitlines()[-1].endswith("comfycord check")
+    assert done.out.splitlines() == [
+        "Wrote config.yaml and workflows/. Next:",
+        "  1. Set the address of your ComfyUI in config.yaml.",
+        "  2. Put DISCORD_TOKEN=... into a file named .env",
+        "  3. comfycord invite, and open the link",
+        "  4. comfycord check",
+        "  5. comfycord",
+    ]
     assert (tmp_path / "config.yaml").read_text() == (ROOT / "config.yaml").read_text()
     shipped = {path.name for path in (ROOT / "workflows").iterdir()}
     assert {path.name for path in (tmp_path / "workflows").iterdir()} == shipped
@@ -177,15 +205,17 @@ def test_init_leaves_a_folder_of_workflows_alone(shell: Shell, tmp_path: Path) -
 def test_workflows_lists_what_was_found_in_each(shell: Shell, tmp_path: Path) -> None:
     write_workflow(tmp_path / "workflows", "txt2img", a_graph(n6={"text": "a\ncat " * 30}))
     write_workflow(tmp_path / "workflows", "plain", PLAIN)
+    words = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}}}
+    write_workflow(tmp_path / "workflows", "texts", words)
 
     done = shell.run("workflows")
 
     lines = done.out.splitlines()
     assert done.code == 0
-    assert lines[0] == "plain (2 nodes)"
-    assert lines[1].startswith("  ! No sampler found")
-    assert lines[2] == "txt2img (7 nodes)"
-    assert lines[3] == f"  text       6.text                   STRING   {('a cat ' * 10)[:60]}"
+    assert lines[:2] == ["plain (2 nodes)", "texts (1 nodes)"]
+    assert lines[2].startswith("  ! No sampler found")
+    assert lines[3] == "txt2img (7 nodes)"
+    assert lines[4] == f"  text       6.text                   STRING   {('a cat ' * 10)[:60]}"
     assert "  steps      3.steps                  INT      20" in lines
 
 
@@ -204,20 +234,36 @@ def test_workflows_tells_what_is_wrong_with_a_file(shell: Shell, tmp_path: Path)
         "good", "_hidden.json", "broken.json", "editor.json", "sidecar.json",
     ]  # fmt: skip
     assert "editor.json is in the editor's format" in done.out
-    assert "sidecar.json has a sidecar with a wrong titel" in done.out
+    assert "sidecar.json has a sidecar with an unknown key `titel`." in done.out
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (True, "workflows holds no workflow. Put an API-format export (*.json) into it."),
+        (False, "workflows does not exist. Make it, or change the key."),
+    ],
+    ids=["empty", "missing"],
+)
 def test_a_folder_without_workflows_says_what_to_do(
-    shell: Shell, tmp_path: Path, made: bool
+    shell: Shell, tmp_path: Path, made: bool, told: str
 ) -> None:
     if made:
         (tmp_path / "workflows").mkdir()
 
     done = shell.run("workflows")
 
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("The workflows folder holds no workflow. Put an API-format export")
+    assert done == Outcome(1, "", f"The workflows folder {told}\n")
+
+
+async def test_what_is_printed_is_not_logged_as_well(tmp_path: Path) -> None:
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows" / "broken.json").write_text("{")
+
+    code, out, err = await in_a_process(tmp_path, "workflows")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("broken.json is not JSON.")
 
 
 async def test_workflows_asks_the_first_server_that_answers(
@@ -254,7 +300,11 @@ async def test_check_has_nothing_to_complain_about(
     lines = done.out.splitlines()
     assert (done.code, done.err) == (0, "")
     assert {line[0] for line in lines} == {"✓"}
-    assert lines[1] == "✓ Discord knows the token: I am Comfycord"
+    assert lines[:3] == [
+        "✓ config.yaml can be read",
+        "✓ the database can be opened",
+        "✓ Discord knows the token: I am Comfycord",
+    ]
     assert sum(line.startswith(f"✓ {comfyui.url} answers in ") for line in lines) == 2
     assert lines.count("✓ txt2img can run") == 2
 
@@ -321,13 +371,29 @@ async def test_check_with_a_wrong_token_goes_on_with_the_rest(
 def test_check_of_nothing_names_everything_that_is_missing(shell: Shell) -> None:
     done = shell.run("check")
 
-    failures = [line for line in done.out.splitlines() if line.startswith("✗")]
     assert done.code == 1
-    assert [line.partition(". ")[0] for line in failures] == [
-        "✗ The workflows folder holds no workflow",
+    assert [line.partition(". ")[0] for line in done.out.splitlines()] == [
+        "! There is no config.yaml here",
+        "✓ the database can be opened",
+        "✗ The workflows folder workflows does not exist",
         "✗ No Discord token",
         "✗ No ComfyUI server is set",
     ]
+
+
+def test_check_of_a_file_that_is_no_database_goes_on_with_the_rest(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs.db").write_bytes(b"a picture " * 1000)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///jobs.db")
+
+    done = shell.run("check")
+
+    assert done.code == 1
+    assert done.out.splitlines()[1] == (
+        "✗ The database sqlite:///jobs.db cannot be opened: file is not a database."
+    )
+    assert "✗ No ComfyUI server is set. Add one to config.yaml." in done.out.splitlines()
 
 
 async def test_check_of_a_closed_port_and_of_a_web_page(
@@ -435,28 +501,15 @@ def test_without_a_token_the_bot_does_not_run(shell: Shell, arguments: tuple[str
 async def test_with_a_wrong_token_the_bot_does_not_run(
     discord: FakeDiscord, tmp_path: Path
 ) -> None:
-    environment = {
-        **{key: value for key, value in os.environ.items() if key not in VARIABLES},
-        "PYTHONPATH": str(ROOT),
-        "PYTHONIOENCODING": "utf-8",
-        "DISCORD_TOKEN": "something-else",
-        "COMFYCORD_DISCORD_API": discord.url,
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "run"),
-        cwd=tmp_path,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    variables = {"DISCORD_TOKEN": "something-else", "COMFYCORD_DISCORD_API": discord.url}
 
-    assert process.returncode == 1
-    assert out == b""
-    *logged, last = err.decode().splitlines()
+    code, out, err = await in_a_process(tmp_path, "run", **variables)
+
+    assert (code, out) == (1, "")
+    *logged, last = err.splitlines()
     assert last.startswith("Discord does not accept DISCORD_TOKEN. Copy it again (https://")
-    assert "Traceback" not in err.decode()
-    assert "something-else" not in err.decode()
+    assert "Traceback" not in err
+    assert "something-else" not in err
     assert not any("ERROR" in line for line in logged)
 
 

@@ -107,8 +107,25 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         ("servers: [{name: local}]", "config.yaml: `servers[0].url` is missing."),
         (
             "limits: {queue: many}",
-            "config.yaml: `limits.queue`: Input should be a valid integer, "
-            "unable to parse string as an integer, found 'many'.",
+            "config.yaml: `limits.queue`: takes a whole number, found 'many'.",
+        ),
+        (
+            "limits: {queue: [5]}",
+            "config.yaml: `limits.queue`: takes a whole number, found [5].",
+        ),
+        ("workflows: 5", "config.yaml: `workflows`: takes a text, found 5."),
+        (
+            "limits: 5",
+            "config.yaml: `limits`: takes keys and values, indented below it, found 5.",
+        ),
+        (
+            "discord: {guilds: 5}",
+            "config.yaml: `discord.guilds`: takes a list, with `- ` before each entry, found 5.",
+        ),
+        (
+            "servers: [{name: my server, url: 'http://h'}]",
+            "config.yaml: `servers[0].name`: takes letters, digits, - and _, at most 32 of them, "
+            "found 'my server'.",
         ),
         (
             "limits: {queue: 0}",
@@ -163,7 +180,9 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
     ids=[
         "top level", "in a server", "in place of another", "in the limits",
         "secret in the file", "missing",
-        "wrong type", "too small", "too large", "no scheme", "no host", "impossible port",
+        "wrong type", "a list for a number", "a number for a text", "a number for keys",
+        "a number for a list", "a name with a space",
+        "too small", "too large", "no scheme", "no host", "impossible port",
         "two of one name", "two of one variable", "no such certificate", "login in the url",
         "not YAML", "control character", "impossible date", "not keys",
     ],
@@ -172,12 +191,6 @@ def test_a_mistake_is_answered_with_its_key_in_one_sentence(
     tmp_path: Path, text: str, expected: str
 ) -> None:
     assert complaint(tmp_path, text) == expected
-
-
-def test_a_name_with_a_space_is_named_with_its_key(tmp_path: Path) -> None:
-    text = "servers: [{name: my server, url: 'http://h'}]"
-
-    assert complaint(tmp_path, text).startswith("config.yaml: `servers[0].name`: ")
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
@@ -225,21 +238,24 @@ def test_the_environment_outdoes_the_file(tmp_path: Path) -> None:
 
     assert [each.url for each in config.servers] == ["http://b"]
     assert config.database == "sqlite:///there/b.db"
-    assert config.data_folder == Path("there")
+    assert config.spool == Path("there/b.db.spool")
 
 
 @pytest.mark.parametrize(
     ("database", "folder"),
     [
-        ("sqlite:///data/comfycord.db", "data"),
-        ("sqlite:////var/lib/comfycord/jobs.db", "/var/lib/comfycord"),
-        ("sqlite:///jobs.db", "."),
-        ("postgresql://h/jobs", "data"),
+        ("sqlite:///data/comfycord.db", "data/comfycord.db.spool"),
+        ("sqlite:////var/lib/comfycord/jobs.db", "/var/lib/comfycord/jobs.db.spool"),
+        ("sqlite:///jobs.db", "jobs.db.spool"),
+        ("sqlite:///data/jobs", "data/jobs.spool"),
+        ("postgresql://h/jobs", "spool"),
     ],
-    ids=["relative", "absolute", "here", "elsewhere"],
+    ids=["relative", "absolute", "here", "without a suffix", "elsewhere"],
 )
-def test_files_on_their_way_live_beside_the_database(database: str, folder: str) -> None:
-    assert Config(database=database).data_folder == Path(folder)
+def test_files_on_their_way_have_a_folder_of_their_own_beside_the_database(
+    database: str, folder: str
+) -> None:
+    assert Config(database=database).spool == Path(folder)
 
 
 def test_secrets_come_from_the_environment(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.errors import UserError, explain, explain_refusal
+from bot.errors import UserError, explain, explain_failure, explain_refusal
 from comfy.errors import (
     AccessDenied,
     NodeError,
@@ -10,6 +10,7 @@ from comfy.errors import (
     PromptRefused,
     ServerUnavailable,
 )
+from comfy.models import Ending, Failure, HistoryEntry
 from tests.bot.builders import CHECKPOINT, a_graph
 
 NOBODY_ANSWERS = "No ComfyUI server answers right now. Try again in a minute."
@@ -49,6 +50,14 @@ def test_a_request_that_is_too_large_can_be_made_smaller() -> None:
     text = explain_refusal(PromptRefused("refused", "too_large"), a_graph())
 
     assert text == "This request is too large for the server. Make it smaller."
+
+
+def test_a_server_that_is_too_old_is_for_its_admin_to_update() -> None:
+    text = explain_refusal(PromptRefused("refused", "too_old"), a_graph())
+
+    assert text == (
+        "The server's ComfyUI is too old for me. An admin must update it to 0.3.45 or later."
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,3 +123,38 @@ def test_a_refusal_without_a_plain_reason_is_told_all_the_same() -> None:
     text = explain_refusal(PromptRefused("", "", (strange,)), a_graph())
 
     assert text == "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."
+
+
+def failure(kind: str, message: str, node_id: str = "3") -> Failure:
+    return Failure(node_id, "KSampler", kind, message)
+
+
+@pytest.mark.parametrize(
+    ("ending", "why", "text"),
+    [
+        (Ending.INTERRUPTED, None, "Somebody stopped this job on the server."),
+        (Ending.ERROR, None, "ComfyUI could not run this workflow."),
+        (
+            Ending.ERROR,
+            failure("torch.OutOfMemoryError", "/home/ann: allocation failed"),
+            "The server ran out of memory. Try a smaller size or fewer pictures.",
+        ),
+        (
+            Ending.ERROR,
+            failure("ValueError", "/home/ann/models is broken"),
+            "The node *Sampling* failed. A moderator finds the reason in the log.",
+        ),
+        (
+            Ending.ERROR,
+            failure("ValueError", "boom", "77"),
+            "The node *77* failed. A moderator finds the reason in the log.",
+        ),
+    ],
+    ids=["interrupted", "no reason", "memory", "a node", "a node that is not there"],
+)
+def test_a_failure_is_worded_without_what_is_not_for_people(
+    ending: Ending, why: Failure | None, text: str
+) -> None:
+    entry = HistoryEntry("prompt", ending, failure=why)
+
+    assert explain_failure(entry, a_graph()) == text

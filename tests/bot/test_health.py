@@ -3,26 +3,21 @@
 import asyncio
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bot.health import (
-    Finding,
-    Level,
-    examine_server,
-    library_findings,
-    missing_models,
-    missing_nodes,
-    runs_on,
-)
+from bot.health import Finding, Level, examine_server, library_findings, runs_on
 from comfy.client import Access, ComfyClient
 from comfy.graph import Graph
-from comfy.library import Workflow
-from comfy.nodes import NodeTypes, parse_object_info
-from tests.bot.builders import NODES, PLAIN, a_graph, a_workflow
+from comfy.library import Library, Workflow
+from comfy.models import SystemStats
+from comfy.nodes import NodeTypes
+from tests.bot.builders import NODES, PLAIN, a_graph, a_workflow, write_workflow
 from tests.fakes.comfyui import FakeComfyUI
 
 UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
@@ -30,6 +25,17 @@ UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
 
 def texts(findings: list[Finding], level: Level) -> list[str]:
     return [each.text for each in findings if each.level is level]
+
+
+class Versioned(ComfyClient):
+    """Its server tells this version, whatever that is."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, version: str) -> None:
+        super().__init__(url, session)
+        self.version = version
+
+    async def system_stats(self) -> SystemStats:
+        return replace(await super().system_stats(), version=self.version)
 
 
 async def test_a_healthy_server_has_nothing_to_complain_about(
@@ -48,12 +54,11 @@ async def test_a_healthy_server_has_nothing_to_complain_about(
     assert len(findings) == 6
 
 
-@pytest.mark.parametrize("version", ["0.3.64", "0.27.9"])
+@pytest.mark.parametrize("version", ["0.3.64", "0.27.9", "v0.27.9", "0.27", "0.27.9-dev.3"])
 async def test_an_old_server_is_told_to_be_updated(
-    session: aiohttp.ClientSession, version: str
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, version: str
 ) -> None:
-    async with FakeComfyUI(version=version) as comfyui:
-        findings = await examine_server(ComfyClient(comfyui.url, session), {})
+    findings = await examine_server(Versioned(comfyui.url, session, version), {})
 
     assert texts(findings, Level.WARNING) == [
         f"ComfyUI {version} has known security holes. Update it to 0.28.0 or later."
@@ -61,12 +66,24 @@ async def test_an_old_server_is_told_to_be_updated(
     assert texts(findings, Level.FAILURE) == []
 
 
-@pytest.mark.parametrize("version", ["0.28.0", "0.28.1", "0.100.0", "1.0.0"])
-async def test_a_new_server_is_fine(session: aiohttp.ClientSession, version: str) -> None:
-    async with FakeComfyUI(version=version) as comfyui:
-        findings = await examine_server(ComfyClient(comfyui.url, session), {})
+@pytest.mark.parametrize(
+    "version", ["0.28.0", "0.28.1", "0.100.0", "1.0.0", "v0.28.0", "0.28", "0.28.0+local.7"]
+)
+async def test_a_new_server_is_fine(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, version: str
+) -> None:
+    findings = await examine_server(Versioned(comfyui.url, session, version), {})
 
     assert {each.level for each in findings} == {Level.OK}
+
+
+@pytest.mark.parametrize("version", ["unknown", "", "nightly", "28"])
+async def test_a_server_that_does_not_tell_its_version_is_not_accused(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, version: str
+) -> None:
+    findings = await examine_server(Versioned(comfyui.url, session, version), {})
+
+    assert texts(findings, Level.WARNING) == ["ComfyUI does not tell its version; 0.28.0 is safe"]
 
 
 async def test_waiting_prompts_are_counted(
@@ -187,32 +204,6 @@ async def test_a_server_that_hangs_is_given_up(
 # Graphs and what a server has
 
 
-def test_nodes_that_a_server_lacks() -> None:
-    graph = a_graph(PLAIN) | {"7": {"class_type": "Z", "inputs": {}}} | UNKNOWN_NODE
-
-    assert missing_nodes(graph, NODES) == ["MagicNode", "Z"]
-    assert missing_nodes(PLAIN, NODES) == []
-
-
-def test_models_that_a_server_lacks() -> None:
-    graph = a_graph(n4={"ckpt_name": "gone.safetensors"}, n3={"sampler_name": "strange"})
-    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "not-there.png"}}
-    graph["11"] = {"class_type": "UpscaleModelLoader", "inputs": {"model_name": ["10", 0]}}
-    graph["12"] = {"class_type": "MagicNode", "inputs": {"lora_name": "gone.pt"}}
-
-    assert missing_models(graph, NODES) == ["gone.safetensors"]
-    assert missing_models(a_graph(), NODES) == []
-
-
-def test_a_picture_to_be_uploaded_is_no_model() -> None:
-    choices = [["a.png"], {"image_upload": True}]
-    nodes = parse_object_info({"Load": {"input": {"required": {"file_name": choices}}}})
-
-    graph = {"1": {"class_type": "Load", "inputs": {"file_name": "b.png"}}}
-
-    assert missing_models(graph, nodes) == []
-
-
 @pytest.mark.parametrize(
     ("graph", "nodes", "expected"),
     [
@@ -230,21 +221,56 @@ def test_a_graph_runs_where_everything_is(graph: Graph, nodes: NodeTypes, expect
 # The folder
 
 
-def test_a_good_folder_is_not_mentioned() -> None:
-    assert library_findings({}, ["txt2img"]) == []
+async def looked_at(folder: Path) -> list[Finding]:
+    library = Library(folder)
+    await library.refresh()
+    return library_findings(library)
 
 
-def test_problems_of_the_folder_are_warnings() -> None:
-    findings = library_findings({"a.json": "is not JSON."}, ["txt2img"])
+async def test_a_good_folder_is_not_mentioned(tmp_path: Path) -> None:
+    write_workflow(tmp_path, "txt2img", PLAIN)
 
-    assert findings == [Finding(Level.WARNING, "a.json is not JSON.")]
+    assert await looked_at(tmp_path) == []
 
 
-def test_a_folder_without_any_workflow_is_a_failure() -> None:
-    findings = library_findings({"a.json": "is not JSON."}, iter(()))
+async def test_problems_of_the_folder_are_warnings(tmp_path: Path) -> None:
+    write_workflow(tmp_path, "txt2img", PLAIN)
+    write_workflow(tmp_path, "a", PLAIN, "titel: Oops")
 
-    assert findings[1] == Finding(
+    assert await looked_at(tmp_path) == [
+        Finding(Level.WARNING, "a.json has a sidecar with an unknown key `titel`.")
+    ]
+
+
+async def test_a_folder_without_any_workflow_is_a_failure(tmp_path: Path) -> None:
+    write_workflow(tmp_path, "a", PLAIN, "titel: Oops")
+
+    warning, failure = await looked_at(tmp_path)
+
+    assert warning.level is Level.WARNING
+    assert failure == Finding(
         Level.FAILURE,
-        "The workflows folder holds no workflow. Put an API-format export into it, "
-        "or run `comfycord init` in an empty folder.",
+        f"The workflows folder {tmp_path} holds no workflow. "
+        "Put an API-format export (*.json) into it.",
     )
+
+
+async def test_a_folder_that_does_not_exist_is_a_failure(tmp_path: Path) -> None:
+    assert await looked_at(tmp_path / "flows") == [
+        Finding(
+            Level.FAILURE,
+            f"The workflows folder {tmp_path / 'flows'} does not exist. "
+            "Make it, or change the key.",
+        )
+    ]
+
+
+async def test_workflows_outlast_their_folder_but_not_unnoticed(tmp_path: Path) -> None:
+    folder = tmp_path / "flows"
+    write_workflow(folder, "txt2img", PLAIN)
+    library = Library(folder)
+    await library.refresh()
+
+    folder.rename(tmp_path / "elsewhere")
+
+    assert [each.level for each in library_findings(library)] == [Level.FAILURE]

@@ -30,6 +30,7 @@ def test_a_job_goes_where_the_table_lets_it(before: S, after: S) -> None:
 
     moved = job.to(after, attempt=2)
 
+    assert before.can_become(after)
     assert (moved.state, moved.attempt) == (after, 2)
     assert (job.state, job.attempt) == (before, 1)
 
@@ -38,6 +39,7 @@ def test_a_job_goes_where_the_table_lets_it(before: S, after: S) -> None:
 def test_a_job_goes_nowhere_else(before: S, after: S) -> None:
     job = a_job(before)
 
+    assert not before.can_become(after)
     with pytest.raises(InvalidTransition, match=f"{job.id}: {before} -> {after}"):
         job.to(after)
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from bot.logs import Redacting, set_up, without_secrets
+from bot.logs import Redacting, for_log, set_up, without_secrets
 
 
 def logged(message: str, *values: object, secrets: tuple[str, ...] = ()) -> str:
@@ -102,3 +102,9 @@ def test_inputs_named_like_a_secret_are_hidden_in_a_copy() -> None:
         "2": {"inputs": {"auth_token": ["1", 0], "list": [{"client_secret": "***"}, 4, None]}},
     }
     assert graph["1"]["inputs"]["api_key"] == "k"  # type: ignore[index]
+
+
+def test_a_graph_in_the_log_is_for_people_to_read() -> None:
+    shown = for_log({"1": {"text": "кошка 🐈", "api_key": "k"}})
+
+    assert shown == '{\n  "1": {\n    "text": "кошка 🐈",\n    "api_key": "***"\n  }\n}'

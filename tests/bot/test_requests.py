@@ -272,6 +272,16 @@ def test_node_says_where_the_prompt_goes() -> None:
     assert inputs(request, "6")["text"] == "a castle"
 
 
+def test_node_may_name_a_text_that_the_bot_did_not_find() -> None:
+    graph = a_graph()
+    graph["10"] = {"class_type": "PrimitiveString", "inputs": {"value": "a note", "text": "x"}}
+
+    request = built(a_workflow(graph), prompt="a cat", node="10")
+
+    assert inputs(request, "10") == {"value": "a cat", "text": "x"}
+    assert inputs(request, "6")["text"] == "a castle"
+
+
 def test_node_sets_both_texts_of_an_encoder_that_has_two() -> None:
     graph = a_graph()
     texts = {"text_g": "old", "text_l": "old", "clip": ["4", 1]}

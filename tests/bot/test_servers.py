@@ -13,7 +13,8 @@ from bot.servers import SLOTS, Server, Servers
 from comfy.client import ComfyClient
 from comfy.errors import ServerUnavailable
 from comfy.events import Cached, Finished, Progress, Started
-from comfy.nodes import parse_object_info
+from comfy.graph import Graph
+from comfy.nodes import missing_nodes, parse_object_info
 from tests.bot.builders import PLAIN
 from tests.fakes.comfyui import FakeComfyUI
 
@@ -64,13 +65,32 @@ async def connected(
         yield server
 
 
-def knowing(name: str, *class_types: str, holding: int = 0, up: bool = True) -> Server:
-    """A server as it is after it was asked, without any connection."""
+def knowing(
+    name: str,
+    *class_types: str,
+    holding: int = 0,
+    up: bool = True,
+    models: tuple[str, ...] = (),
+) -> Server:
+    """A server as it is after it was asked, without any connection.
+
+    Every node of it offers *models* as its `model_name`.
+    """
     server = Server(name, None)  # type: ignore[arg-type]
-    server.nodes = parse_object_info({each: {"display_name": name} for each in class_types})
+    node = {"display_name": name, "input": {"required": {"model_name": [list(models)]}}}
+    server.nodes = parse_object_info(dict.fromkeys(class_types, node))
     server.problem = None if up else "away"
     server.holding = {f"job-{number}" for number in range(holding)}
     return server
+
+
+def of(*class_types: str, model: str = "") -> Graph:
+    """A graph of these nodes; each wants *model*."""
+    values = {"model_name": model} if model else {}
+    return {
+        str(number): {"class_type": each, "inputs": dict(values)}
+        for number, each in enumerate(class_types, 1)
+    }
 
 
 # A connection
@@ -80,15 +100,15 @@ async def test_a_server_goes_up_and_tells_what_it_can_do(
     comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
 ) -> None:
     server = Server("local", ComfyClient(comfyui.url, session))
-    before = (server.up, server.problem, server.version, server.lacks({"KSampler"}))
+    before = (server.up, server.problem, server.version, server.nodes)
 
     async with running(server, bell):
         await bell.until(lambda: server.up)
 
-        assert before == (False, "not connected yet", "unknown", set())
+        assert before == (False, "not connected yet", "unknown", {})
         assert server.problem is None
         assert server.version == "0.28.0"
-        assert server.lacks({"KSampler", "MagicNode"}) == {"MagicNode"}
+        assert missing_nodes(of("KSampler", "MagicNode"), server.nodes) == ["MagicNode"]
         assert server.client_id in comfyui.sockets
         await asyncio.wait_for(server.wait_up(), 1)
 
@@ -103,7 +123,7 @@ async def test_a_server_goes_down_and_comes_back(
         first_id = server.client_id
         await comfyui.close()
         await bell.until(lambda: not server.up)
-        down = (server.problem, server.has_room, server.lacks({"KSampler"}))
+        down = (server.problem, server.has_room, missing_nodes(of("KSampler"), server.nodes))
         await again.start(port=port)
         try:
             await asyncio.wait_for(server.wait_up(), 10)
@@ -114,7 +134,7 @@ async def test_a_server_goes_down_and_comes_back(
     assert server.client_id != first_id
     assert down[0] is not None
     assert down[0].startswith(comfyui.url)
-    assert down[1:] == (False, set())
+    assert down[1:] == (False, [])
     assert back == ("0.29.0", True)
 
 
@@ -231,8 +251,7 @@ async def test_a_watch_hears_the_events_of_its_prompt(
             server.watching(prompt_id, PLAIN) as watch,
             server.watching("another", PLAIN) as other,
         ):
-            assert watch.client_id == server.client_id
-            await server.client.queue_prompt(PLAIN, prompt_id, watch.client_id or "")
+            await server.client.queue_prompt(PLAIN, prompt_id, server.client_id or "")
             async with asyncio.timeout(10):
                 while not watch.finished:
                     watch.changed.clear()
@@ -241,7 +260,31 @@ async def test_a_watch_hears_the_events_of_its_prompt(
     assert watch.started
     assert watch.progress.fraction > 0
     assert (other.started, other.finished, other.progress.fraction) == (False, False, 0)
-    assert server.heard_at > 0
+    assert server.heard_at >= watch.heard_at > 0
+    assert other.heard_at == 0
+
+
+async def test_frames_of_others_are_nothing_heard_of_ours(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession, bell: Bell
+) -> None:
+    async with connected(comfyui, session, bell) as server:
+        await server.client.queue_prompt(PLAIN, str(uuid.uuid4()), server.client_id or "")
+        with server.watching(prompt_id := str(uuid.uuid4()), PLAIN) as watch:
+            before = server.heard_at
+            await server.client.queue_prompt(PLAIN, prompt_id, server.client_id or "")
+            async with asyncio.timeout(10):
+                await watch.changed.wait()
+
+    assert before == 0
+    assert server.heard_at == watch.heard_at > 0
+
+
+def test_a_watch_on_a_server_that_is_down_has_no_socket() -> None:
+    server = knowing("a", up=False)
+    server.client_id = "of a socket that closed"
+
+    with server.watching("prompt", PLAIN) as watch:
+        assert watch.client_id is None
 
 
 def test_a_watch_that_ended_hears_nothing_more() -> None:
@@ -263,7 +306,7 @@ def test_whoever_watches_can_be_woken() -> None:
         before = watch.changed.is_set()
         server.hurry("prompt")
 
-    assert (before, watch.changed.is_set()) == (False, True)
+    assert (before, watch.changed.is_set(), watch.disturbed) == (False, True, True)
 
 
 def test_nodes_from_the_cache_are_no_start() -> None:
@@ -289,7 +332,7 @@ async def test_a_lost_server_wakes_whoever_watches(
 
             await asyncio.wait_for(watch.changed.wait(), 10)
 
-    assert not watch.finished
+    assert (watch.finished, watch.disturbed) == (False, True)
 
 
 # Slots and places
@@ -310,13 +353,39 @@ def test_a_server_has_room_for_one_that_runs_and_one_that_waits(
 def test_a_job_goes_to_the_emptiest_server() -> None:
     servers = Servers([knowing("a", "K", holding=1), knowing("b", "K"), knowing("c", "K")])
 
-    assert servers.place_for({"K"}) is servers["b"]
+    assert servers.place_for(of("K")) is servers["b"]
 
 
 def test_a_job_goes_only_where_its_nodes_are() -> None:
     servers = Servers([knowing("a", "K"), knowing("b", "K", "X", holding=1)])
 
-    assert servers.place_for({"K", "X"}) is servers["b"]
+    assert servers.place_for(of("K", "X")) is servers["b"]
+
+
+def test_a_job_goes_only_where_its_model_is() -> None:
+    servers = Servers(
+        [knowing("a", "K", models=("b.pt",)), knowing("b", "K", models=("a.pt",), holding=1)]
+    )
+
+    assert servers.place_for(of("K", model="a.pt")) is servers["b"]
+
+
+def test_a_job_waits_for_the_server_that_has_its_model() -> None:
+    servers = Servers([knowing("a", "K"), knowing("b", "K", models=("a.pt",), holding=SLOTS)])
+
+    assert servers.place_for(of("K", model="a.pt")) is None
+
+
+def test_a_job_whose_model_no_server_has_goes_where_its_nodes_are() -> None:
+    servers = Servers([knowing("a"), knowing("b", "K", holding=1), knowing("c", "K")])
+
+    assert servers.place_for(of("K", model="a.pt")) is servers["c"]
+
+
+def test_a_server_that_is_down_keeps_no_job_waiting_for_its_model() -> None:
+    servers = Servers([knowing("a", "K"), knowing("b", "K", models=("a.pt",), up=False)])
+
+    assert servers.place_for(of("K", model="a.pt")) is servers["a"]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +399,20 @@ def test_a_job_goes_only_where_its_nodes_are() -> None:
     ids=["no server", "down", "full", "no node"],
 )
 def test_a_job_may_have_to_wait(servers: list[Server]) -> None:
-    assert Servers(servers).place_for({"K"}) is None
+    assert Servers(servers).place_for(of("K")) is None
+
+
+@pytest.mark.parametrize(
+    ("servers", "room"),
+    [
+        ([], False),
+        ([knowing("a", holding=SLOTS), knowing("b", up=False)], False),
+        ([knowing("a", holding=SLOTS), knowing("b", holding=SLOTS - 1)], True),
+    ],
+    ids=["no server", "full and down", "one free"],
+)
+def test_there_is_room_while_one_server_has_some(servers: list[Server], room: bool) -> None:
+    assert Servers(servers).have_room is room
 
 
 @pytest.mark.parametrize(
@@ -346,7 +428,7 @@ def test_a_job_may_have_to_wait(servers: list[Server]) -> None:
     ids=["no server", "one", "each its own", "two", "one not asked yet", "one is down"],
 )
 def test_missing_everywhere_is_what_no_server_has(servers: list[Server], missing: set[str]) -> None:
-    assert Servers(servers).missing_everywhere({"K", "X", "Y"}) == missing
+    assert Servers(servers).missing_everywhere(of("K", "X", "Y")) == missing
 
 
 def test_servers_are_a_mapping_in_the_order_of_the_file() -> None:
@@ -364,3 +446,19 @@ def test_the_first_server_says_what_a_node_is() -> None:
         "K": "a",
         "X": "b",
     }
+
+
+def test_a_choice_is_open_where_one_server_offers_it() -> None:
+    servers = Servers([knowing("a", "K", models=("a.pt",)), knowing("b", "K", models=("b.pt",))])
+
+    assert servers.nodes["K"].inputs["model_name"].choices == ("a.pt", "b.pt")
+
+
+def test_what_the_servers_offer_together_is_put_together_once_and_anew_when_one_learns() -> None:
+    servers = Servers([knowing("a", "K"), knowing("b", "X")])
+    first, again = servers.nodes, servers.nodes
+
+    servers["b"].nodes = knowing("b", "Y").nodes
+
+    assert again is first
+    assert servers.nodes.keys() == {"K", "Y"}

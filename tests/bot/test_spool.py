@@ -1,6 +1,9 @@
 """Copies on disk of ComfyUI's outputs, for as long as they are needed."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -10,35 +13,60 @@ from aiohttp.test_utils import TestServer
 
 from bot.spool import Spool
 from comfy.client import ComfyClient
-from comfy.errors import FileGone, ServerError, ServerUnavailable
 from comfy.models import OutputFile
 
 LARGE = bytes(range(256)) * 4096  # more than one chunk
 
 
-async def view(request: web.Request) -> web.StreamResponse:
-    """/view of a server on which every file has its own trouble."""
-    match request.query["filename"]:
-        case "large.png":
-            return web.Response(body=LARGE)
-        case "small.txt":
-            return web.Response(body=b"a text")
-        case "empty.png":
-            return web.Response(body=b"")
-        case "cut.png":
-            response = web.StreamResponse(headers={"Content-Length": str(len(LARGE))})
-            await response.prepare(request)
-            await response.write(LARGE[:1000])
-            assert request.transport
-            request.transport.abort()
-            return response
-    raise web.HTTPNotFound
+class Outputs:
+    """/view of a server on which every file has its own trouble; *tries* counts them."""
+
+    def __init__(self) -> None:
+        self.tries: Counter[str] = Counter()
+
+    async def view(self, request: web.Request) -> web.StreamResponse:
+        name = request.query["filename"]
+        self.tries[name] += 1
+        match name, self.tries[name]:
+            case "large.png", _:
+                return web.Response(body=LARGE)
+            case "small.txt", _:
+                return web.Response(body=b"a text")
+            case ("empty.png", _) | ("empty twice.png", 1 | 2):
+                return web.Response(body=b"")
+            case ("cut.png", _) | ("cut once.png", 1):
+                return await self.cut(request)
+            case ("away.png", _) | ("away for long.png", 1 | 2 | 3 | 4 | 5):
+                raise web.HTTPServiceUnavailable
+            case "login.png", _:
+                return web.Response(text="<html>Log in</html>", content_type="text/html")
+            case "gone.png", _:
+                raise web.HTTPNotFound
+        return web.Response(body=b"at last")
+
+    async def cut(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(LARGE))})
+        await response.prepare(request)
+        await response.write(LARGE[:1000])
+        assert request.transport
+        request.transport.abort()
+        return response
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.spool._PATIENCE", (0.0, 0.0))
 
 
 @pytest.fixture
-async def client(session: aiohttp.ClientSession) -> AsyncIterator[ComfyClient]:
+def outputs() -> Outputs:
+    return Outputs()
+
+
+@pytest.fixture
+async def client(outputs: Outputs, session: aiohttp.ClientSession) -> AsyncIterator[ComfyClient]:
     app = web.Application()
-    app.router.add_get("/view", view)
+    app.router.add_get("/view", outputs.view)
     async with TestServer(app) as server:
         yield ComfyClient(str(server.make_url("/")), session)
 
@@ -54,6 +82,10 @@ def files(*names: str) -> list[OutputFile]:
     return [OutputFile("9", name) for name in names]
 
 
+def soon(seconds: float = 60) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
 def left(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "data" / "spool").iterdir())
 
@@ -61,7 +93,8 @@ def left(tmp_path: Path) -> list[Path]:
 async def test_files_are_on_disk_in_order_and_then_gone(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
-    async with spool.fetched(client, files("large.png", "small.txt", "small.txt")) as copies:
+    wanted = files("large.png", "small.txt", "small.txt")
+    async with spool.fetched(client, wanted, until=soon()) as (copies, lost):
         names = [each.name for each in copies]
         contents = [each.path.read_bytes() for each in copies]
         sizes = [each.size for each in copies]
@@ -69,33 +102,83 @@ async def test_files_are_on_disk_in_order_and_then_gone(
     assert names == ["large.png", "small.txt", "small.txt"]
     assert contents == [LARGE, b"a text", b"a text"]
     assert sizes == [len(LARGE), 6, 6]
+    assert lost == []
     assert left(tmp_path) == []
 
 
-async def test_no_file_is_no_trouble(client: ComfyClient, spool: Spool) -> None:
-    async with spool.fetched(client, []) as copies:
-        assert copies == []
+async def test_no_file_needs_no_server(spool: Spool) -> None:
+    async with spool.fetched(None, [], until=soon()) as (copies, lost):
+        assert (copies, lost) == ([], [])
 
 
 @pytest.mark.parametrize(
-    ("name", "error"),
-    [("empty.png", ServerError), ("gone.png", FileGone), ("cut.png", ServerUnavailable)],
+    ("name", "tries"),
+    [("gone.png", 1), ("empty.png", 3), ("login.png", 3)],
+    ids=["gone", "empty", "a page"],
 )
-async def test_a_file_that_does_not_come_leaves_nothing(
-    client: ComfyClient, spool: Spool, tmp_path: Path, name: str, error: type[Exception]
+async def test_what_is_answered_wrongly_is_lost_and_the_others_come(
+    client: ComfyClient, outputs: Outputs, spool: Spool, tmp_path: Path, name: str, tries: int
 ) -> None:
-    with pytest.raises(error):
-        async with spool.fetched(client, files("large.png", name)):
-            pytest.fail("not all files came")
+    wanted = files("large.png", name, "small.txt")
 
+    async with spool.fetched(client, wanted, until=soon()) as (copies, lost):
+        contents = [(each.name, each.path.read_bytes()) for each in copies]
+
+    assert contents == [("large.png", LARGE), ("small.txt", b"a text")]
+    assert lost == [name]
+    assert outputs.tries[name] == tries
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "tries"),
+    [("cut once.png", 2), ("empty twice.png", 3), ("away for long.png", 6)],
+    ids=["cut", "empty", "away"],
+)
+async def test_a_file_that_comes_late_is_whole(
+    client: ComfyClient, outputs: Outputs, spool: Spool, name: str, tries: int
+) -> None:
+    async with spool.fetched(client, files(name), until=soon()) as ((copy,), lost):
+        content = copy.path.read_bytes()
+
+    assert (content, copy.size) == (b"at last", len(b"at last"))
+    assert lost == []
+    assert outputs.tries[name] == tries
+
+
+@pytest.mark.parametrize("name", ["away.png", "cut.png"])
+async def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_it_takes(
+    client: ComfyClient,
+    outputs: Outputs,
+    spool: Spool,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    async with spool.fetched(client, files(name), until=soon(-1)) as (copies, lost):
+        assert (copies, lost) == ([], [name])
+
+    assert outputs.tries[name] == 1
+    assert f"{name} is not fetched yet: {client.url} " in caplog.text
+
+
+async def test_the_tries_become_rarer_up_to_a_limit(
+    client: ComfyClient, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.spool._PATIENCE", (0.01, 0.03))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+
+    async with spool.fetched(client, files("away for long.png"), until=soon()):
+        waited = clock() - began
+
+    assert 0.01 + 0.02 + 3 * 0.03 <= waited < 10
 
 
 async def test_an_error_while_the_files_are_used_leaves_nothing(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with spool.fetched(client, files("small.txt")):
+        async with spool.fetched(client, files("small.txt"), until=soon()):
             raise ZeroDivisionError
 
     assert left(tmp_path) == []
@@ -104,7 +187,7 @@ async def test_an_error_while_the_files_are_used_leaves_nothing(
 async def test_names_from_a_server_are_no_paths(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
-    async with spool.fetched(client, files("small.txt")) as (copy,):
+    async with spool.fetched(client, files("small.txt"), until=soon()) as ((copy,), _):
         assert copy.path.name == "0"
         assert copy.path.is_relative_to(tmp_path / "data" / "spool")
 

@@ -153,6 +153,15 @@ async def test_pending_jobs_come_in_the_order_of_their_requests(store: Store) ->
     assert ids(await store.pending(2)) == [5, 4]
 
 
+async def test_pending_jobs_come_in_portions(store: Store) -> None:
+    for number in (1, 2, 3, 4, 5):
+        await kept(store, number)
+
+    portions = [ids(await store.pending(limit=2, offset=offset)) for offset in (0, 2, 4, 6)]
+
+    assert portions == [[1, 2], [3, 4], [5], []]
+
+
 async def test_a_place_counts_those_that_wait_in_front(store: Store) -> None:
     await kept(store, 1, S.QUEUED)
     second = await kept(store, 2)
@@ -423,6 +432,21 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
 
     assert message == f"The database sqlite:///{path} cannot be opened: file is not a database."
     assert path.read_bytes() == b"a picture " * 1000
+
+
+async def test_a_database_that_does_not_work_now_works_again_later(store: Store, url: str) -> None:
+    job = await kept(store, 1)
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
+        other.execute("ALTER TABLE jobs RENAME TO away")
+        other.commit()
+        with pytest.raises(StoreError, match=r"^The database does not work now: no such table"):
+            await store.get(job.id)
+        with pytest.raises(StoreError, match=r"^The database does not work now: no such table"):
+            await store.discard(job.id)
+        other.execute("ALTER TABLE away RENAME TO jobs")
+        other.commit()
+
+    assert await store.get(job.id) == job
 
 
 async def test_a_failed_write_changes_nothing(store: Store) -> None:

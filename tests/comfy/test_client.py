@@ -265,10 +265,10 @@ async def test_a_prompt_under_another_id_than_ours_is_taken_back(
     foreign = str(uuid.uuid4())
     comfyui.say("/prompt", text=json.dumps({"prompt_id": foreign}), content_type=JSON)
 
-    with pytest.raises(ServerError, match=r"ignores our prompt_id.* 0\.3\.45") as caught:
+    with pytest.raises(PromptRefused, match=r"needs ComfyUI 0\.3\.45 or later$") as caught:
         await client.queue_prompt({}, str(uuid.uuid4()), "me")
 
-    assert type(caught.value) is ServerError
+    assert (caught.value.kind, caught.value.node_errors) == ("too_old", ())
     assert comfyui.heard[1:] == [("POST", "/queue", {"delete": [foreign]})]
 
 
@@ -278,8 +278,10 @@ async def test_a_foreign_prompt_that_cannot_be_taken_back_still_names_the_versio
     comfyui.say("/prompt", text=json.dumps({"prompt_id": "foreign"}), content_type=JSON)
     comfyui.say("/queue", status=500)
 
-    with pytest.raises(ServerError, match=r"it needs ComfyUI 0\.3\.45 or later"):
+    with pytest.raises(PromptRefused, match=r"needs ComfyUI 0\.3\.45 or later") as caught:
         await client.queue_prompt({}, ID, "me")
+
+    assert caught.value.kind == "too_old"
 
 
 async def test_a_waiting_prompt_is_deleted(comfyui: HearingComfyUI, client: ComfyClient) -> None:

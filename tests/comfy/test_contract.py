@@ -219,8 +219,10 @@ async def test_rule_2_a_server_too_old_to_take_our_id_is_found_out(
     answer = {"prompt_id": str(uuid.uuid4()), "number": 0, "node_errors": {}}
     comfyui.say("/prompt", text=json.dumps(answer), content_type="application/json")
 
-    with pytest.raises(ServerError, match="ignores our prompt_id"):
+    with pytest.raises(PromptRefused, match=r"needs ComfyUI 0\.3\.45 or later") as caught:
         await queued(client)
+
+    assert caught.value.kind == "too_old"
 
 
 async def test_rule_2_a_graph_is_sent_as_it_is(

@@ -12,7 +12,7 @@ import pytest
 import comfy.library
 from comfy.errors import WorkflowFileError
 from comfy.graph import InputRef
-from comfy.library import Library, Workflow, parse_sidecar, read_workflow
+from comfy.library import Library, Sidecar, Workflow, parse_sidecar, read_workflow
 from comfy.nodes import InputType, NodeType
 from comfy.parameters import Role
 from tests.fakes.recordings import graph_of
@@ -49,7 +49,7 @@ async def test_a_file_and_its_sidecar_become_one_workflow(tmp_path: Path) -> Non
     workflow = library.workflows["a cat"]
     assert workflow.title == "Cats"
     assert workflow.parameters({})["steps"].max == 30
-    assert workflow.class_types == {each["class_type"] for each in GRAPH.values()}
+    assert workflow.graph == GRAPH
 
 
 async def test_a_workflow_without_sidecar_is_called_by_its_file(tmp_path: Path) -> None:
@@ -73,8 +73,10 @@ async def test_a_file_that_breaks_keeps_its_last_good_version_and_says_why(
 
     assert library.workflows["cat"] is good
     assert library.problems["cat.json"].startswith("is not JSON")
-    assert "workflow cat.json is not JSON" in caplog.text
-    assert "its last good version stays" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"workflow cat.json {library.problems['cat.json']} Its last good version stays."
+    )
 
 
 async def test_a_file_that_was_never_good_is_only_a_problem(
@@ -86,7 +88,8 @@ async def test_a_file_that_was_never_good_is_only_a_problem(
 
     assert library.workflows == {}
     assert library.problems.keys() == {"cat.json"}
-    assert "last good version" not in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == f"workflow cat.json {library.problems['cat.json']}"
 
 
 async def test_a_file_that_is_mended_loads_again(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ async def test_a_sidecar_that_breaks_keeps_the_last_good_version(tmp_path: Path)
     await library.refresh()
 
     assert library.workflows["cat"].title == "Cats"
-    assert "wrong titel" in library.problems["cat.json"]
+    assert library.problems == {"cat.json": "has a sidecar with an unknown key `titel`."}
 
 
 async def test_a_file_that_cannot_be_read_is_a_problem_with_a_reason(tmp_path: Path) -> None:
@@ -284,14 +287,14 @@ def test_a_chain_of_thousands_of_nodes_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("titel: Cats", "wrong titel: Extra inputs"),
+        ("titel: Cats", "has a sidecar with an unknown key `titel`."),
         ("title: [Cats]", "wrong title: Input should be a valid string"),
         ("title: no", "wrong title"),
         ("title: 5", "wrong title"),
         ("- a", "wrong the file"),
         ("just words", "wrong the file"),
         ("parameters: [steps]", "wrong parameters"),
-        ("parameters: {steps: {maximum: 5}}", "wrong parameters.steps.maximum"),
+        ("parameters: {steps: {maximum: 5}}", "an unknown key `parameters.steps.maximum`."),
         ("parameters: {steps: {max: many}}", "wrong parameters.steps.max"),
         ("parameters: {steps: 5}", "wrong parameters.steps"),
         ("parameters: {1: {max: 5}}", "wrong parameters.1"),
@@ -345,6 +348,42 @@ def test_a_sidecar_names_only_what_is_in_the_graph(sidecar: str, told: str) -> N
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("steps: {min: 9, max: 8}", "a min above the max of steps."),
+        ('mine: {targets: [["3", cfg]], min: 0.5, max: 0.25}', "a min above the max of mine."),
+        (
+            "steps: {default: 0}",
+            "a wrong default: `steps` must be between 1 and 10000, not 0.",
+        ),
+        (
+            "steps: {max: 30, default: 31}",
+            "a wrong default: `steps` must be between 1 and 30, not 31.",
+        ),
+        (
+            "steps: {default: many}",
+            "a wrong default: `steps` takes a whole number, not 'many'.",
+        ),
+        ("seed: {default: -1}", "a wrong default: `seed` must be between 0 and "),
+        ("text: {default: 5}", "a wrong default: `text` takes a text."),
+        (
+            'mine: {targets: [["3", steps]], min: 64, default: 32}',
+            "a wrong default: `mine` must be between 64 and any, not 32.",
+        ),
+    ],
+    ids=[
+        "limits", "limits of its own", "below the node's", "above its own", "no number",
+        "no seed", "no text", "declared",
+    ],
+)  # fmt: skip
+def test_a_sidecar_that_contradicts_itself_is_refused(settings: str, told: str) -> None:
+    with pytest.raises(WorkflowFileError) as caught:
+        Workflow.of("cat", GRAPH, parse_sidecar(f"parameters: {{{settings}}}"))
+
+    assert str(caught.value).startswith(f"has a sidecar with {told}")
+
+
 def test_a_sidecar_declares_parameters_of_its_own() -> None:
     sidecar = parse_sidecar(
         'parameters: {"file type": {targets: [["9", filename_prefix]], description: Which}}'
@@ -366,6 +405,27 @@ def test_a_declared_parameter_wins_over_the_one_that_was_found() -> None:
     assert workflow.parameters({})["text"].role is Role.TEXT
 
 
+def test_a_declared_parameter_hides_the_one_that_was_found_for_the_same_input() -> None:
+    """Else the limits of the sidecar could be passed under the other name."""
+    sidecar = parse_sidecar('parameters: {length: {targets: [["3", steps]], max: 30}}')
+
+    parameters = Workflow.of("cat", GRAPH, sidecar).parameters({})
+
+    assert "steps" not in parameters
+    assert (parameters["length"].max, parameters["length"].targets) == (
+        30,
+        (InputRef("3", "steps"),),
+    )
+    assert "cfg" in parameters
+
+
+def test_a_parameter_that_is_hidden_cannot_be_refined() -> None:
+    sidecar = parse_sidecar('parameters: {length: {targets: [["3", steps]]}, steps: {max: 30}}')
+
+    with pytest.raises(WorkflowFileError, match="refines 'steps', which was not found"):
+        Workflow.of("cat", GRAPH, sidecar)
+
+
 def test_notes_are_for_workflows_whose_text_nobody_declared() -> None:
     graph = {"1": {"class_type": "Text Multiline", "inputs": {"text": "a cat"}}}
 
@@ -385,7 +445,8 @@ def test_notes_are_for_workflows_whose_text_nobody_declared() -> None:
         ("{max: 40}", 2, 40, 4),
         ("{min: 1, max: 60}", 2, 50, 4),
         ("{default: 30}", 2, 50, 30),
-        ("{default: 0}", 2, 50, 0),
+        ("{default: 1}", 2, 50, 1),
+        ("{min: 30, max: 30, default: 30}", 30, 30, 30),
         ("{description: How long}", 2, 50, 4),
     ],
 )
@@ -460,3 +521,27 @@ async def test_watching_goes_on_after_a_bug_and_tells_each_trouble_once(
         "the workflows folder cannot be read: away",
         "the workflows folder cannot be read: gone",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (["6", "text"], "text"),
+        (["3", "seed"], "seed"),
+        (["5", "width"], "width"),
+        (["5", "height"], "height"),
+        (["5", "batch_size"], "batch"),
+    ],
+)
+def test_a_parameter_that_the_bot_needs_keeps_its_name(target: list[str], name: str) -> None:
+    sidecar = Sidecar.model_validate({"parameters": {"mine": {"targets": [target]}}}, strict=False)
+
+    with pytest.raises(WorkflowFileError, match=f"another name: call it '{name}'"):
+        Workflow.of("cat", GRAPH, sidecar)
+
+
+def test_a_default_of_a_declared_parameter_may_be_finer_than_the_graphs_whole_number() -> None:
+    graph = {**GRAPH, "20": {"class_type": "FluxGuidance", "inputs": {"guidance": 3}}}
+    sidecar = parse_sidecar('parameters: {guidance: {targets: [["20", guidance]], default: 3.5}}')
+
+    assert Workflow.of("cat", graph, sidecar).parameters({})["guidance"].default == 3.5

@@ -71,6 +71,20 @@ def test_a_recorded_interrupt_is_no_error(version: str) -> None:
     assert entry.failure is None
 
 
+SAVED, PREVIEW = OutputFile("9", "a.png"), OutputFile("8", "b.png", "", "temp")
+
+
+@pytest.mark.parametrize(
+    ("files", "saved"),
+    [((PREVIEW, SAVED), (SAVED,)), ((SAVED,), (SAVED,)), ((PREVIEW,), (PREVIEW,)), ((), ())],
+    ids=["both", "saved only", "previews only", "nothing"],
+)
+def test_previews_count_where_nothing_was_saved(
+    files: tuple[OutputFile, ...], saved: tuple[OutputFile, ...]
+) -> None:
+    assert HistoryEntry(JOB, Ending.SUCCESS, files).saved == saved
+
+
 def test_texts_are_read() -> None:
     (entry,) = histories("v0.27.0/a11_text_output")
 

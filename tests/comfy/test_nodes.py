@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from comfy.nodes import InputType, NodeType, parse_object_info
+from comfy.graph import Graph
+from comfy.nodes import (
+    InputType,
+    NodeType,
+    NodeTypes,
+    merged,
+    missing_models,
+    missing_nodes,
+    parse_object_info,
+)
 from comfy.standin_info import object_info
 from tests.fakes.recordings import CONTRACT
 
@@ -116,3 +125,103 @@ def test_a_broken_class_does_not_hide_the_others(broken: Any) -> None:
     nodes = parse_object_info({"Broken": broken, "Good": {"input": None, "output": None}})
 
     assert list(nodes) == ["Good"]
+
+
+# What a graph misses
+
+
+def using(class_type: str, **inputs: Any) -> Graph:
+    return {"1": {"class_type": class_type, "inputs": inputs}}
+
+
+def offering(class_type: str, **declared: Any) -> NodeTypes:
+    return parse_object_info({class_type: {"input": {"required": declared}}})
+
+
+def test_nodes_that_a_server_lacks_are_named_once_and_in_order() -> None:
+    graph = {
+        number: {"class_type": each, "inputs": {}}
+        for number, each in {"1": "Z", "2": "KSampler", "3": "Magic", "4": "Z"}.items()
+    }
+
+    assert missing_nodes(graph, offering("KSampler")) == ["Magic", "Z"]
+    assert missing_nodes(using("KSampler"), offering("KSampler")) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "missing"),
+    [
+        ({"ckpt_name": "gone.safetensors"}, ["gone.safetensors"]),
+        ({"ckpt_name": "z.pt", "lora_name": "a.pt"}, ["a.pt", "z.pt"]),
+        ({"ckpt_name": "here.safetensors"}, []),
+        ({"ckpt_name": ["2", 0]}, []),
+        ({"sampler_name": "strange"}, []),
+        ({"image": "not-there.png"}, []),
+        ({"upload_name": "not-there.png"}, []),
+        ({"free_name": "any.txt"}, []),
+        ({"undeclared_name": "gone.pt"}, []),
+    ],
+    ids=[
+        "gone", "two", "here", "linked", "no file name", "no loader",
+        "an upload", "a text", "not declared",
+    ],
+)  # fmt: skip
+def test_models_that_a_server_lacks_are_choices_that_it_does_not_offer(
+    inputs: dict[str, Any], missing: list[str]
+) -> None:
+    nodes = offering(
+        "Loader",
+        ckpt_name=[["here.safetensors"]],
+        lora_name=["COMBO", {"options": []}],
+        sampler_name=[["euler"]],
+        image=[["a.png"]],
+        upload_name=[["a.png"], {"image_upload": True}],
+        free_name=["STRING"],
+    )
+
+    assert missing_models(using("Loader", **inputs), nodes) == missing
+
+
+def test_a_node_that_a_server_lacks_misses_no_model() -> None:
+    assert missing_models(using("Magic", lora_name="gone.pt"), offering("Loader")) == []
+
+
+# What several servers offer together
+
+
+def test_all_nodes_are_offered_and_the_first_word_on_each_counts() -> None:
+    one = parse_object_info({"K": {"display_name": "one"}})
+    other = parse_object_info({"K": {"display_name": "other"}, "X": {"display_name": "other"}})
+
+    together = merged([one, other])
+
+    assert {name: each.display_name for name, each in together.items()} == {
+        "K": "one",
+        "X": "other",
+    }
+    assert merged([]) == {}
+
+
+def test_a_combo_offers_the_choices_of_all_each_once() -> None:
+    one = offering("Loader", ckpt_name=[["a.pt", "b.pt"]], steps=["INT", {"max": 50}])
+    other = offering("Loader", ckpt_name=["COMBO", {"options": ["c.pt", "b.pt"]}], steps=["INT"])
+
+    inputs = merged([one, other, one])["Loader"].inputs
+
+    assert inputs["ckpt_name"].choices == ("a.pt", "b.pt", "c.pt")
+    assert inputs["steps"] == InputType("steps", "INT", max=50)
+
+
+def test_an_input_that_only_a_later_server_knows_is_offered_too() -> None:
+    one, other = offering("K", a=["INT"]), offering("K", a=["INT"], b=[["x"]])
+
+    assert merged([one, other])["K"].inputs["b"].choices == ("x",)
+
+
+def test_putting_together_changes_no_server() -> None:
+    one, other = offering("K", a=[["x"]]), offering("K", a=[["y"]], b=["INT"])
+
+    merged([one, other])
+
+    assert one == offering("K", a=[["x"]])
+    assert other == offering("K", a=[["y"]], b=["INT"])

@@ -407,7 +407,11 @@ def test_the_texts_of_one_node_are_one_choice() -> None:
 @pytest.mark.parametrize(
     ("graph", "told"),
     [
-        ({"1": node("EmptyImage", width=1, height=1, seed=3)}, "No sampler found"),
+        (
+            {"1": text("a cat")},
+            "No sampler found, so the prompt cannot be told from other texts: "
+            "name its input in the file NAME.yaml, or choose it with the option node.",
+        ),
         (changed(n6=node("Mystery"), n7=text("x")), "drives the positive prompt"),
         (changed(n6=text(["10", 0]), n10=node("Mystery", seed=1)), "drives the positive prompt"),
         (changed(n6=text(5)), "drives the positive prompt"),
@@ -419,6 +423,13 @@ def test_what_is_not_found_is_said(graph: Graph, told: str) -> None:
     (note,) = discover(graph).notes
 
     assert told in note
+
+
+def test_a_workflow_without_sampler_and_texts_lacks_nothing() -> None:
+    found = discover({"1": node("EmptyImage", width=1, height=1, seed=3)})
+
+    assert found.notes == ()
+    assert targets(found) == {"seed": "1.seed"}
 
 
 def test_a_workflow_without_a_negative_prompt_lacks_nothing() -> None:
