@@ -2,6 +2,7 @@
 
 ComfyError
 ├── WorkflowFileError     a workflow file is not what ComfyUI can run; the text says what to do
+│   └── ConversionError   an editor's file cannot become a graph; names the missing node classes
 ├── ParameterError        a value that a person gave cannot be used; the text is for that person
 └── ServerError           a ComfyUI server did not do what it was asked
     ├── ServerUnavailable nothing useful was answered: refused, reset, timed out, 5xx
@@ -11,6 +12,7 @@ ComfyError
     └── PromptRefused     POST /prompt answered 400 or dropped an output; holds the node errors
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -20,6 +22,14 @@ class ComfyError(Exception):
 
 class WorkflowFileError(ComfyError):
     """The file's owner must change it; the message is one sentence that says how."""
+
+
+class ConversionError(WorkflowFileError):
+    """*missing*: the node classes in use that the server does not have."""
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class ParameterError(ComfyError):
