@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import importlib.metadata
+import json
 import logging
 import shutil
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 from dotenv import load_dotenv
@@ -18,7 +20,9 @@ from bot.errors import AppError, StoreError
 from bot.health import Finding, Level
 from bot.logs import set_up
 from bot.store import Store
-from comfy.errors import ServerError
+from comfy.convert import convert as editor_to_api
+from comfy.errors import ServerError, WorkflowFileError
+from comfy.graph import check_graph
 from comfy.library import Library, Workflow
 from comfy.nodes import NodeType
 
@@ -39,8 +43,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
-    except AppError as error:
+    except (AppError, ServerError) as error:
         click.secho(str(error), fg="red", err=True)
+        raise SystemExit(1) from None
+    except WorkflowFileError as error:
+        click.secho(f"The file {error}", fg="red", err=True)
         raise SystemExit(1) from None
     except (click.Abort, KeyboardInterrupt):
         raise SystemExit(130) from None
@@ -109,6 +116,29 @@ def workflows() -> None:
 
 
 @cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--object-info",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What GET /object_info of a ComfyUI answered, saved in a file.",
+)
+@click.option("--server", metavar="URL", help="Ask this ComfyUI; else the first of config.yaml.")
+def convert(file: Path, object_info: Path | None, server: str | None) -> None:
+    """Turn a workflow that the editor saved into API format."""
+    try:
+        data = json.loads(file.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise AppError(f"{file} is not JSON.") from error
+    if not (isinstance(data, dict) and isinstance(data.get("nodes"), list)):
+        graph = check_graph(data)  # it is API format already
+    elif object_info is not None:
+        graph = editor_to_api(data, json.loads(object_info.read_text("utf-8")))
+    else:
+        graph = editor_to_api(data, asyncio.run(_object_info(server)))
+    click.echo(json.dumps(graph, ensure_ascii=False, indent=2))
+
+
+@cli.command()
 def init() -> None:
     """Write config.yaml and the workflows that ship into this folder."""
     if Path(config.CONFIG_FILE).exists() or Path("workflows").exists():
@@ -138,6 +168,18 @@ def _print_workflow(workflow: Workflow, nodes: dict[str, NodeType]) -> None:
         click.echo(f"  {each.name:<10} {targets:<24} {each.type:<8} {shown[:60]}")
     for note in workflow.notes:
         click.echo(f"  ! {note}")
+
+
+async def _object_info(server: str | None) -> dict[str, Any]:
+    """Of the named server, or of the first one that is set up."""
+    settings, secrets = config.load()
+    if server is not None:
+        chosen = config.parse({"servers": [{"name": "local", "url": server}]}, "--server")
+        settings = settings.model_copy(update={"servers": chosen.servers})
+    async with app.clients(settings, secrets) as clients:
+        for client in clients.values():
+            return await client.raw_object_info()
+    raise AppError("Name a ComfyUI with --server, or a file with --object-info.")
 
 
 async def _look_around(library: Library, settings: Config, secrets: Secrets) -> dict[str, NodeType]:

@@ -88,12 +88,18 @@ class ComfyClient:
         return self._read_as(SystemStats.from_json, await self._json("GET", "system_stats"))
 
     async def object_info(self) -> dict[str, NodeType]:
-        """Up to a megabyte of JSON, so it is parsed in a thread."""
+        return await asyncio.to_thread(parse_object_info, await self.raw_object_info())
+
+    async def raw_object_info(self) -> dict[str, Any]:
+        """As it comes, for conversion. Up to a megabyte of JSON, so it is parsed in a thread."""
         raw = await self._read("GET", "object_info")
         try:
-            return await asyncio.to_thread(lambda: parse_object_info(json.loads(raw)))
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            data = await asyncio.to_thread(json.loads, raw)
+        except (ValueError, RecursionError) as error:
             raise self._not_comfyui() from error
+        if not isinstance(data, dict):
+            raise self._not_comfyui()
+        return data
 
     async def queue_prompt(self, graph: Graph, prompt_id: str, client_id: str) -> PromptAccepted:
         """Raises `PromptRefused` for 400. A 200 with node errors runs without those outputs.
