@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import click
 import pydantic
 import pytest
 
@@ -56,10 +57,14 @@ def test_every_command_and_option_is_in_the_readme() -> None:
 
 
 def test_every_command_line_and_flag_is_in_the_readme() -> None:
+    context = click.Context(cli)
     for name, command in cli.commands.items():
         assert f"comfycord {name}" in README
         for parameter in command.params:
-            assert all(f"`{flag}" in README for flag in parameter.opts), parameter.opts
+            if isinstance(parameter, click.Argument):
+                assert f"`comfycord {name} {parameter.make_metavar(context)}`" in README
+            else:
+                assert all(f"`{flag}" in README for flag in parameter.opts), parameter.opts
 
 
 def test_every_environment_variable_is_in_the_readme() -> None:

@@ -28,7 +28,7 @@ VARIABLES = (
     "DISCORD_TOKEN", "COMFYCORD_DISCORD_API", "COMFYUI_BASE_URL", "DATABASE_URL",
     "COMFYUI_TOKEN_LOCAL", "COMFYUI_LOGIN_LOCAL",
 )  # fmt: skip
-COMMANDS = ("check", "demo", "init", "invite", "run", "workflows")
+COMMANDS = ("check", "convert", "demo", "init", "invite", "run", "workflows")
 
 
 @dataclass(frozen=True)
@@ -599,3 +599,113 @@ def test_a_demo_that_is_not_installed_says_how_to(
 
     assert done.code == 1
     assert done.err.endswith('Install it with: pip install "comfycord[demo]"\n')
+
+
+# convert
+
+EDITOR = {
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [64, 32, 1, 255],
+        },
+        {
+            "id": 2,
+            "type": "SaveImage",
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            "outputs": [],
+            "widgets_values": ["card"],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+}
+API = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "card", "images": ["1", 0]}},
+}
+
+
+def without_titles(text: str) -> Any:
+    graph = json.loads(text)
+    for node in graph.values():
+        node.pop("_meta", None)
+    return graph
+
+
+async def test_convert_asks_the_named_server_for_its_nodes(
+    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path
+) -> None:
+    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
+
+    told = await shell.runs("convert", "saved.json", "--server", comfyui.url)
+
+    assert (told.code, told.err) == (0, "")
+    assert without_titles(told.out) == API
+
+
+async def test_convert_asks_the_first_server_of_the_settings(
+    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_BASE_URL", comfyui.url)
+    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
+
+    told = await shell.runs("convert", "saved.json")
+
+    assert without_titles(told.out) == API
+
+
+def test_convert_reads_the_nodes_from_a_file(shell: Shell, tmp_path: Path) -> None:
+    recorded = ROOT / "tests/data/contract/object_info.json"
+    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
+
+    told = shell.run("convert", "saved.json", "--object-info", str(recorded))
+
+    assert without_titles(told.out) == API
+
+
+def test_convert_leaves_api_format_as_it_is(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "saved.json").write_text(json.dumps(API))
+
+    told = shell.run("convert", "saved.json")
+
+    assert json.loads(told.out) == API
+
+
+async def test_convert_names_the_nodes_that_the_server_lacks(
+    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path
+) -> None:
+    strange = {**EDITOR, "nodes": [*EDITOR["nodes"], {"id": 3, "type": "Magic"}]}
+    (tmp_path / "saved.json").write_text(json.dumps(strange))
+
+    told = await shell.runs("convert", "saved.json", "--server", comfyui.url)
+
+    assert (told.code, told.out) == (1, "")
+    assert told.err == "The file needs nodes that the server does not have: Magic.\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        ("{", (), "saved.json is not JSON."),
+        ("[]", (), "The file holds no nodes."),
+        (json.dumps(EDITOR), (), "Name a ComfyUI with --server, or a file with --object-info."),
+        (json.dumps(EDITOR), ("--server", "http://127.0.0.1:9"), "nothing listens there"),
+        (json.dumps(EDITOR), ("--server", "localhost"), "needs http:// or https:// in front"),
+    ],
+    ids=["not JSON", "no workflow", "no server", "closed port", "no scheme"],
+)
+def test_convert_says_in_a_sentence_why_not(
+    shell: Shell, tmp_path: Path, content: str, arguments: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "saved.json").write_text(content)
+
+    told = shell.run("convert", "saved.json", *arguments)
+
+    assert (told.code, told.out) == (1, "")
+    assert words in told.err
