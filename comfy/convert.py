@@ -15,6 +15,7 @@ from comfy.errors import ConversionError
 from comfy.graph import Graph, as_link
 from comfy.widgets import served, specs, widgets
 
+_NODES_MAX = 10_000  # subgraphs in subgraphs multiply
 _REROUTES = {"Reroute", "Reroute (rgthree)", "SetNode"}
 _VIRTUAL = {
     *_REROUTES, "PrimitiveNode", "Note", "MarkdownNote", "GetNode",
@@ -62,7 +63,7 @@ def convert(workflow: Json, object_info: Mapping[str, Json]) -> Graph:
     """
     try:
         return _Conversion(workflow, dict(object_info)).graph()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ConversionError("is in the editor's format, but its parts do not fit.") from error
     except RecursionError as error:
         raise ConversionError("nests subgraphs or chains nodes without end.") from error
@@ -72,6 +73,7 @@ class _Conversion:
     def __init__(self, workflow: Json, object_info: Json) -> None:
         self._info = object_info
         self._editor = Editor(workflow, object_info)
+        self._visited = 0
 
     def graph(self) -> Graph:
         real = list(self._real_nodes(self._editor.root))
@@ -96,6 +98,9 @@ class _Conversion:
 
     def _real_nodes(self, scope: Scope) -> Iterator[tuple[Scope, Json]]:
         for node in scope.nodes.values():
+            self._visited += 1
+            if self._visited > _NODES_MAX:
+                raise ConversionError(f"unfolds into more than {_NODES_MAX} nodes.")
             if node.get("mode") in (NEVER, BYPASS):
                 continue
             if self._editor.is_instance(node):

@@ -12,6 +12,7 @@ from comfy.widgets import count
 
 Json = dict[str, Any]
 
+_SLOTS_MAX = 1000
 NEVER, BYPASS = 2, 4  # node modes; 1 and 3 are ordinary for a run
 INPUTS, OUTPUTS = "-10", "-20"  # what wires inside a subgraph call its own sockets
 
@@ -105,6 +106,8 @@ class Editor:
             if str(origin) in nodes and str(target) in nodes:
                 kind = rest[-1] if rest else "*"
                 wires[number] = Wire.from_json([number, origin, slot, target, target_slot, kind])
+                if not 0 <= int(target_slot) < _SLOTS_MAX:
+                    raise ValueError("a link into a slot that no node has")
                 sockets = nodes[str(target)]["inputs"]
                 while len(sockets) <= int(target_slot):
                     sockets.append({"name": f"?{len(sockets)}", "type": "*"})

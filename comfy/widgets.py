@@ -18,6 +18,8 @@ _WITHOUT_SOCKET = {
     "COLOR", "COLORS", "BOUNDING_BOX", "BOUNDING_BOXES", "CURVE", "IMAGECOMPARE", "LOAD_3D",
     "WEBCAM",
 }  # fmt: skip
+_COMMENT = re.compile(r"/\*|//.*")
+_DEPTH_MAX = 50  # of braces in braces; deeper ones are no choices but an accident
 _EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}
 
 
@@ -108,7 +110,32 @@ def served(class_type: str, name: str, spec: Spec, value: Any) -> Any:
 
 def dynamic_prompt(text: str) -> str:
     """Without comments (also what follows `https:`), one choice of each `{a|b}`, no escapes."""
-    return _chosen(re.sub(r"/\*[\s\S]*?\*/|//.*", "", text))
+    text = _without_comments(text)
+    return _chosen(text) if _depth(text) <= _DEPTH_MAX else text
+
+
+def _without_comments(text: str) -> str:
+    """In one pass: a comment that is never closed is none, and is not looked for twice."""
+    kept, position, last = [], 0, text.rfind("*/")
+    while found := _COMMENT.search(text, position):
+        start, end = found.span()
+        if found[0] == "/*":
+            if end > last:
+                kept.append(text[position : start + 1])
+                position = start + 1
+                continue
+            end = text.find("*/", end) + 2
+        kept.append(text[position:start])
+        position = end
+    return "".join(kept) + text[position:]
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _chosen(text: str) -> str:
