@@ -63,6 +63,7 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
             raise ConfigError(f"Port {port} is taken. Choose another --port, or none.") from error
         publishing = asyncio.create_task(_publish_changes(env, page))
         try:
+            await _say_if_down(bot, server)
             click.echo(f"The demo is at {page.url}")
             click.echo("Type first:  /generate  and choose prompt:  a lighthouse in a storm")
             click.echo("Ctrl-C ends it.")
@@ -71,6 +72,16 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
             await page.wait_closed()
         finally:
             publishing.cancel()
+
+
+async def _say_if_down(bot: Comfycord, url: str) -> None:
+    """Or the first picture would be waited for without a word."""
+    (server,) = bot.servers.values()
+    try:
+        async with asyncio.timeout(_ACKNOWLEDGE):
+            await server.wait_up()
+    except TimeoutError:
+        click.echo(f"No ComfyUI answers at {url} yet ({server.problem}).")
 
 
 def demo_config(server: str, folder: Path) -> Config:

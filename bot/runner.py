@@ -23,7 +23,7 @@ from bot.servers import Server, Servers, Watch
 from bot.spool import Spool
 from bot.store import Store
 from comfy.errors import PromptRefused, ServerError, ServerUnavailable
-from comfy.models import Ending, HistoryEntry
+from comfy.models import Ending, HistoryEntry, Queue
 from comfy.progress import RunProgress
 
 log = logging.getLogger(__name__)
@@ -275,6 +275,7 @@ class Runner:
             silent = not watch.finished and not await self._something_heard(server, watch)
             if watch.started and job.state is JobState.QUEUED:
                 job = await self._move(job, JobState.RUNNING)
+                self._publisher.show_progress(job, watch.progress)
             elif silent or watch.disturbed:
                 watch.disturbed = False
                 job = await self._store.get(job.id) or job
@@ -284,7 +285,9 @@ class Runner:
                 self._publisher.show_progress(job, watch.progress)
                 continue
             try:  # the queue first: a prompt that leaves it is in history at that moment
-                waits = silent and prompt_id in await server.client.queue()
+                queue = await server.client.queue() if silent else Queue((), ())
+                waits = prompt_id in queue
+                watch.started |= prompt_id in queue.running
                 entry = None if waits else await server.client.history(prompt_id)
             except ServerError as error:
                 unreadable += not isinstance(error, ServerUnavailable)

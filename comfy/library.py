@@ -78,6 +78,11 @@ class Workflow:
             """Or a limit of the sidecar could be passed under the discovered name."""
             return bool(covered & set(parameter.targets))
 
+        left = {
+            each: replace(parameter, targets=free)
+            for each, parameter in found.parameters.items()
+            if (free := tuple(ref for ref in parameter.targets if ref not in covered))
+        }
         for role in _NEEDED:
             if role in found.parameters and role not in declared and taken(found.parameters[role]):
                 raise WorkflowFileError(
@@ -85,7 +90,7 @@ class Workflow:
                 )
         parameters = {
             **declared,
-            **{k: v for k, v in found.parameters.items() if k not in declared and not taken(v)},
+            **{k: v for k, v in left.items() if k not in declared},
         }
         if unknown := sidecar.parameters.keys() - parameters.keys():
             raise WorkflowFileError(

@@ -1,5 +1,8 @@
 """What every test may rely on."""
 
+from collections.abc import AsyncIterator
+
+import aiohttp
 import discord
 import pytest
 
@@ -10,3 +13,9 @@ def _real_discord_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = discord.gateway.DiscordWebSocket
     monkeypatch.setattr(discord.http.Route, "BASE", discord.http.Route.BASE)
     monkeypatch.setattr(gateway, "DEFAULT_GATEWAY", gateway.DEFAULT_GATEWAY)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session

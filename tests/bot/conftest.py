@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
 import pytest
 
 from bot.logs import Redacting
@@ -14,12 +13,6 @@ from tests.fakes.comfyui import FakeComfyUI
 async def comfyui() -> AsyncIterator[FakeComfyUI]:
     async with FakeComfyUI(version="0.28.0") as server:
         yield server
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-import os
 import socket
 import ssl
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,9 @@ from tests.comfy.calls import CALLS, ID, Call
 from tests.fakes.hearing import HearingComfyUI, basic
 from tests.fakes.recordings import graph_of
 
+# A certificate that signs itself for 127.0.0.1, and its key: for these tests only.
+AUTHORITY = Path(__file__).parents[1] / "data" / "authority.pem"
+
 FILE = OutputFile("9", "a b&c.png", "sub folder", "temp")
 HTML = {"text": "<html>Log in</html>", "content_type": "text/html"}
 JSON = "application/json"
@@ -37,12 +41,6 @@ JSON = "application/json"
 async def comfyui() -> AsyncIterator[HearingComfyUI]:
     async with HearingComfyUI() as server:
         yield server
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @pytest.fixture
@@ -171,16 +169,59 @@ async def test_no_error_tells_a_secret(session: aiohttp.ClientSession) -> None:
     assert "secret" not in repr(http.value) + str(http.value) + repr(ws.value) + str(ws.value)
 
 
-def test_a_servers_own_authority_is_trusted_when_it_is_named() -> None:
-    paths = ssl.get_default_verify_paths()
-    if not (paths.cafile and os.path.exists(paths.cafile)):
-        pytest.skip("no file of authorities on this machine")
+async def test_a_servers_own_authority_is_trusted_when_it_is_named(
+    session: aiohttp.ClientSession,
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(AUTHORITY)
+    async with HearingComfyUI() as comfyui, served_over_tls(comfyui, context) as url:
+        client = ComfyClient(url, session, Access(ca_file=str(AUTHORITY)))
 
-    context = Access(ca_file=paths.cafile).ssl()
+        stats = await client.system_stats()
+        async with client.connect() as socket:
+            client_id = socket.client_id
 
-    assert isinstance(context, ssl.SSLContext)
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert Access().ssl() is True
+    assert stats.version == comfyui.version
+    assert client_id
+
+
+async def test_an_authority_that_nobody_named_is_not_trusted(
+    session: aiohttp.ClientSession,
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(AUTHORITY)
+    async with HearingComfyUI() as comfyui, served_over_tls(comfyui, context) as url:
+        with pytest.raises(ServerUnavailable, match="its certificate is not trusted, set ca_file"):
+            await ComfyClient(url, session).system_stats()
+
+
+@asynccontextmanager
+async def served_over_tls(comfyui: HearingComfyUI, context: ssl.SSLContext) -> AsyncIterator[str]:
+    """A proxy in front, as owners put one there: it passes bytes on and speaks TLS outwards."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
+
+    tasks: list[asyncio.Task[None]] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = comfyui.url.removeprefix("http://").split(":")
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        tasks.append(asyncio.create_task(pass_on(reader, inner_writer)))
+        tasks.append(asyncio.create_task(pass_on(inner_reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
 
 
 def test_a_file_of_authorities_that_is_not_there_is_an_error_at_once() -> None:

@@ -84,12 +84,6 @@ async def comfyui() -> AsyncIterator[HearingComfyUI]:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
 def client(comfyui: HearingComfyUI, session: aiohttp.ClientSession) -> ComfyClient:
     return ComfyClient(comfyui.url, session)
 

@@ -18,12 +18,6 @@ async def comfyui() -> AsyncIterator[FakeComfyUI]:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
-@pytest.fixture
 def client(comfyui: FakeComfyUI, session: aiohttp.ClientSession) -> Client:
     return Client(comfyui, session)
 

@@ -545,3 +545,13 @@ def test_a_default_of_a_declared_parameter_may_be_finer_than_the_graphs_whole_nu
     sidecar = parse_sidecar('parameters: {guidance: {targets: [["20", guidance]], default: 3.5}}')
 
     assert Workflow.of("cat", graph, sidecar).parameters({})["guidance"].default == 3.5
+
+
+def test_a_discovered_parameter_keeps_the_targets_that_no_declared_one_took() -> None:
+    twofold = {"class_type": "CLIPTextEncodeSDXL", "inputs": {"text_g": "fog", "text_l": "fog"}}
+    sidecar = parse_sidecar('parameters: {local: {targets: [["7", text_l]]}}')
+
+    parameters = Workflow.of("cat", {**GRAPH, "7": twofold}, sidecar).parameters({})
+
+    assert [str(ref) for ref in parameters["negative"].targets] == ["7.text_g"]
+    assert [str(ref) for ref in parameters["local"].targets] == ["7.text_l"]

@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -95,12 +95,6 @@ BROKEN: dict[str, str | bytes] = {
 def answers() -> Iterator[Answers]:
     with Answers() as answers:
         yield answers
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @pytest.fixture

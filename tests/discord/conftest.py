@@ -68,6 +68,14 @@ class World:
         interaction = self.discord.slash(self.alice, self.channel, "generate", **asked)
         return await interaction.answered()
 
+    async def running_job(self) -> Interaction:
+        """A bot, and a job that ComfyUI holds until `comfyui.finish()`."""
+        self.comfyui.hold()
+        await self.start()
+        interaction = await self.generate()
+        await asyncio.wait_for(self.comfyui.held.wait(), 5)
+        return interaction
+
     async def posted(self, interaction: Interaction) -> dict[str, bytes]:
         """The files of the placeholder, once it has become the result."""
         await self.discord.until(lambda: interaction.message and self.files(interaction))

@@ -1,6 +1,5 @@
 """What breaks between the bot, ComfyUI and Discord, and that each job still ends once."""
 
-import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,10 +26,7 @@ async def finished(world: World, interaction: Interaction) -> None:
 
 
 async def test_the_socket_drops_while_a_job_runs(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.comfyui.drop()
     world.comfyui.finish()
@@ -39,10 +35,7 @@ async def test_the_socket_drops_while_a_job_runs(world: World) -> None:
 
 
 async def test_the_socket_stays_open_and_falls_silent(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.comfyui.deafen()
     world.comfyui.finish()
@@ -60,10 +53,7 @@ async def test_the_answer_to_a_prompt_is_lost(world: World) -> None:
 
 
 async def test_comfyui_restarts_and_forgets_everything(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.comfyui.forget()
     world.comfyui.drop()
@@ -77,10 +67,7 @@ async def test_a_server_that_loses_a_job_every_time_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.runner._ATTEMPTS", 1)
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.comfyui.forget()
     world.comfyui.drop()
@@ -89,10 +76,7 @@ async def test_a_server_that_loses_a_job_every_time_is_given_up(
 
 
 async def test_somebody_interrupts_the_job_and_it_runs_once_more(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.comfyui.interrupt()
     world.comfyui.finish()
@@ -117,10 +101,7 @@ async def test_comfyui_is_down_when_the_command_comes_and_up_later(world: World)
 
 
 async def test_a_job_that_outlives_the_token_is_posted(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.discord.expire_tokens()
     world.comfyui.finish()
@@ -149,10 +130,7 @@ async def test_discord_fails_when_the_result_is_posted(world: World, fault: Faul
 
 
 async def test_a_deleted_placeholder_is_replaced_by_one_new_message(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.discord.delete_message(interaction.message)
     world.comfyui.finish()
@@ -168,10 +146,7 @@ async def test_a_new_message_whose_answer_is_lost_is_not_posted_twice(world: Wor
     world.discord.faults.append(
         Fault("POST", "/channels/*/messages", reset=True, after_commit=True)
     )
-    world.comfyui.hold()
-    await world.start()
-    interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    interaction = await world.running_job()
 
     world.discord.delete_message(interaction.message)
     world.comfyui.finish()
@@ -182,10 +157,7 @@ async def test_a_new_message_whose_answer_is_lost_is_not_posted_twice(world: Wor
 
 
 async def test_a_channel_that_is_gone_ends_the_job_without_a_storm(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    await world.running_job()
 
     world.discord.delete_channel(world.channel)
     world.comfyui.finish()
@@ -206,10 +178,7 @@ async def test_automod_that_refuses_the_message_ends_the_job(world: World) -> No
 
 
 async def test_a_button_cancels_a_running_job_and_only_that(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
-    first = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    first = await world.running_job()
     second = await world.generate(prompt="another")
     await world.told(first, "running on local")
     (job,) = [j for j in await world.bot.store.in_flight() if j.message_id == int(first.message_id)]

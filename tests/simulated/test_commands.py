@@ -286,3 +286,22 @@ async def test_the_demo_serves_its_page_and_says_what_to_type(
 async def test_the_demo_wants_an_address_with_a_scheme() -> None:
     with pytest.raises(ConfigError, match="needs http:// or https:// in front"):
         await demo.run_demo("localhost:8188", None, open_browser=False)
+
+
+async def test_the_demo_says_when_its_server_does_not_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_ACKNOWLEDGE", 0.2)
+    running = asyncio.create_task(demo.run_demo("http://127.0.0.1:9", None, open_browser=False))
+    text = ""
+
+    def printed() -> bool:
+        nonlocal text
+        text += capsys.readouterr().out
+        return "Type first" in text
+
+    await _until(printed)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert "No ComfyUI answers at http://127.0.0.1:9 yet" in text
