@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ from bot.errors import AppError, StoreError
 from bot.health import Finding, Level
 from bot.logs import set_up
 from bot.store import Store
-from comfy.convert import convert as editor_to_api
 from comfy.errors import ServerError, WorkflowFileError
-from comfy.graph import check_graph
-from comfy.library import Library, Workflow
+from comfy.inspection import Inspection
+from comfy.inspection import inspect as find
+from comfy.library import Library
 from comfy.nodes import NodeType
+from comfy.parameters import Parameter
+from comfy.workflow import Workflow
+from comfy.workflow_file import read, to_graph
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 _debug = click.option("--debug", is_flag=True, help="Log every graph and request in full.")
@@ -115,27 +118,48 @@ def workflows() -> None:
         raise AppError(health.library_findings(library)[0].text)
 
 
-@cli.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
+_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_object_info_file = click.option(
     "--object-info",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What GET /object_info of a ComfyUI answered, saved in a file.",
 )
-@click.option("--server", metavar="URL", help="Ask this ComfyUI; else the first of config.yaml.")
+_server = click.option(
+    "--server", metavar="URL", help="Ask this ComfyUI; else the first of config.yaml."
+)
+
+
+@cli.command()
+@_file
+@_object_info_file
+@_server
 def convert(file: Path, object_info: Path | None, server: str | None) -> None:
-    """Turn a workflow that the editor saved into API format."""
-    try:
-        data = json.loads(file.read_text("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise AppError(f"{file} is not JSON.") from error
-    if not (isinstance(data, dict) and isinstance(data.get("nodes"), list)):
-        graph = check_graph(data)  # it is API format already
-    elif object_info is not None:
-        graph = editor_to_api(data, json.loads(object_info.read_text("utf-8")))
-    else:
-        graph = editor_to_api(data, asyncio.run(_object_info(server)))
+    """Turn a workflow, or a picture that carries one, into API format."""
+    found = read(file.read_bytes())
+    info = _object_info(object_info, server) if found.needs_server else {}
+    graph, _ = to_graph(found, info)
     click.echo(json.dumps(graph, ensure_ascii=False, indent=2))
+
+
+@cli.command()
+@_file
+@_object_info_file
+@_server
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def inspect(file: Path, object_info: Path | None, server: str | None, as_json: bool) -> None:
+    """Tell what the bot finds in one workflow file."""
+    found = read(file.read_bytes())
+    info: dict[str, Any] = {}
+    if found.needs_server or object_info or server:
+        info = _object_info(object_info, server)
+    else:
+        with contextlib.suppress(AppError, ServerError):
+            info = _object_info(None, None)
+    inspection = find(found, info)
+    if as_json:
+        click.echo(json.dumps(inspection.to_json(), ensure_ascii=False, indent=2))
+    else:
+        _print_inspection(file.name, inspection)
 
 
 @cli.command()
@@ -160,18 +184,51 @@ def invite() -> None:
     click.echo(asyncio.run(app.invite_link(secrets)))
 
 
-def _print_workflow(workflow: Workflow, nodes: dict[str, NodeType]) -> None:
-    click.secho(f"{workflow.name} ({len(workflow.graph)} nodes)", bold=True)
-    for each in workflow.parameters(nodes).values():
+def _print_parameters(parameters: Iterable[Parameter]) -> None:
+    for each in parameters:
         targets = ", ".join(str(target) for target in each.targets)
         shown = " ".join(str(each.default).split())
-        click.echo(f"  {each.name:<10} {targets:<24} {each.type:<8} {shown[:60]}")
+        hidden = "hidden " if each.hidden else ""
+        click.echo(f"  {each.name:<10} {targets:<24} {each.type:<8} {hidden}{shown[:60]}")
+
+
+def _print_workflow(workflow: Workflow, nodes: dict[str, NodeType]) -> None:
+    click.secho(f"{workflow.name} ({len(workflow.graph)} nodes)", bold=True)
+    _print_parameters(workflow.parameters(nodes).values())
+    for problem in health.examine_workflow(workflow.graph, nodes) if nodes else ():
+        click.secho(f"  ! {problem}", fg="yellow")
     for note in workflow.notes:
         click.echo(f"  ! {note}")
 
 
-async def _object_info(server: str | None) -> dict[str, Any]:
-    """Of the named server, or of the first one that is set up."""
+def _print_inspection(name: str, inspection: Inspection) -> None:
+    click.secho(f"{name} ({inspection.format} format)", bold=True)
+    _print_parameters(inspection.found.parameters.values())
+    for output in inspection.found.outputs:
+        click.echo(f"  makes {output.kind} at node {output.node_id}")
+    for class_type in inspection.missing_nodes:
+        click.secho(f"  ! the server has no node {class_type}", fg="yellow")
+    for model in inspection.missing_models:
+        where = f"{model.node_id}.{model.input}"
+        click.secho(f"  ! the server has no file {model.value} ({where})", fg="yellow")
+    for note in (*inspection.found.notes, *inspection.notes):
+        click.secho(f"  ! {note}", fg="yellow")
+
+
+def _object_info(file: Path | None, server: str | None) -> dict[str, Any]:
+    """From the file, of the named server, or of the first one that is set up."""
+    if file is None:
+        return asyncio.run(_ask_object_info(server))
+    try:
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise AppError(f"{file} is not JSON.") from error
+    if not isinstance(data, dict):
+        raise AppError(f"{file} is not what GET /object_info answers.")
+    return data
+
+
+async def _ask_object_info(server: str | None) -> dict[str, Any]:
     settings, secrets = config.load()
     if server is not None:
         chosen = config.parse({"servers": [{"name": "local", "url": server}]}, "--server")

@@ -25,7 +25,10 @@ from comfy.library import Library
 
 log = logging.getLogger(__name__)
 
-COGS = ("cogs.generate", "cogs.workflows", "cogs.jobs", "cogs.admin", "cogs.controls")
+COGS = (
+    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.admin",
+    "cogs.controls",
+)  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True)

@@ -6,6 +6,7 @@ touches simcord's private parts, so its version is pinned exactly.
 """
 
 import asyncio
+import shutil
 import tempfile
 import time
 import webbrowser
@@ -85,10 +86,12 @@ async def _say_if_down(bot: Comfycord, url: str) -> None:
 
 
 def demo_config(server: str, folder: Path) -> Config:
+    """With a copy of the workflows that ship, so that moderators may change them."""
+    shutil.copytree(SHIPPED / "workflows", folder / "workflows")
     return Config(
         servers=(ServerSettings(name="local", url=server),),
         database=f"sqlite:///{folder.as_posix()}/demo.db",
-        workflows=str(SHIPPED / "workflows"),
+        workflows=str(folder / "workflows"),
     )
 
 

@@ -7,7 +7,14 @@ AppError
 └── UserError          a request that cannot be done; the message is for the person who made it
 """
 
-from comfy.errors import ParameterError, PromptRefused, ServerError
+from comfy.errors import (
+    LibraryError,
+    NodeError,
+    ParameterError,
+    PromptRefused,
+    ServerError,
+    WorkflowFileError,
+)
 from comfy.graph import Graph, title
 from comfy.models import Ending, HistoryEntry
 
@@ -35,8 +42,10 @@ class UserError(AppError):
 def explain(error: BaseException) -> str | None:
     """A sentence for the person, or None where the fault is ours and belongs in the log."""
     match error:
-        case UserError() | ParameterError():
+        case UserError() | ParameterError() | LibraryError():
             return str(error)
+        case WorkflowFileError():
+            return f"The file {error}"
         case PromptRefused():
             return "ComfyUI refused this workflow. An admin finds the reason in the log."
         case ServerError():
@@ -51,6 +60,8 @@ _COMPLAINTS = {
     "value_smaller_than_min": "is too small",
     "value_bigger_than_max": "is too large",
     "custom_validation_failed": "is not accepted",
+    "bad_linked_input": "is linked to an output that does not exist",
+    "return_type_mismatch": "is linked to an output of another type",
 }
 
 
@@ -63,14 +74,20 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> str:
     if error.kind == "too_large":
         return "This request is too large for the server. Make it smaller."
     for each in error.node_errors:
-        what = _COMPLAINTS.get(each.kind)
-        if what:
-            value = graph.get(each.node_id, {}).get("inputs", {}).get(each.input)
-            brief = " ".join(str(value).replace("`", "'").split())[:80]
-            shown = f" (`{brief}`)" if isinstance(value, str | int | float) else ""
-            where = title(graph, each.node_id)
-            return f"`{each.input}` of *{where}*{shown} {what}. Ask a moderator to look at it."
+        if each.kind in _COMPLAINTS:
+            return f"{describe(each, graph)}. Ask a moderator to look at it."
     return "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."
+
+
+def describe(error: NodeError, graph: Graph) -> str:
+    """One complaint of a validation, ComfyUI's or ours, without a full stop."""
+    if error.kind == "prompt_no_outputs":
+        return "no node saves or shows anything, so nothing would come out"
+    what = _COMPLAINTS.get(error.kind, "is not accepted")
+    value = graph.get(error.node_id, {}).get("inputs", {}).get(error.input)
+    brief = " ".join(str(value).replace("`", "'").split())[:80]
+    shown = f" (`{brief}`)" if isinstance(value, str | int | float) else ""
+    return f"`{error.input}` of *{title(graph, error.node_id)}*{shown} {what}"
 
 
 def explain_failure(entry: HistoryEntry, graph: Graph) -> str:

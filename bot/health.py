@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bot.errors import describe
 from comfy.client import ComfyClient
 from comfy.errors import AccessDenied, NotComfyUI, ServerError
 from comfy.graph import Graph
-from comfy.library import Library, Workflow
-from comfy.nodes import NodeTypes, missing_models, missing_nodes
+from comfy.library import Library
+from comfy.nodes import NodeTypes, closest_model, missing_models, missing_nodes
+from comfy.validation import complaints
+from comfy.workflow import Workflow
 
 # Before it LoadImage and others read any path on the server: CVE-2026-56673 and its kin.
 SAFE_VERSION = (0, 28, 0)
@@ -72,17 +75,30 @@ def library_findings(library: Library) -> list[Finding]:
     return findings
 
 
-def runs_on(graph: Graph, nodes: NodeTypes) -> bool:
-    return bool(nodes) and not missing_nodes(graph, nodes) and not missing_models(graph, nodes)
+def examine_workflow(graph: Graph, nodes: NodeTypes) -> list[str]:
+    """What keeps a server with these nodes from running it, in sentences; empty if nothing does."""
+    if lacking := missing_nodes(graph, nodes):
+        return [f"lacks the nodes {', '.join(lacking)}. Install them with ComfyUI-Manager."]
+    models = missing_models(graph, nodes)
+    told = []
+    for value in dict.fromkeys(each.value for each in models):
+        first = next(each for each in models if each.value == value)
+        closest = closest_model(first, graph, nodes)
+        nearest = f" The closest is {closest}." if closest else ""
+        told.append(f"lacks the file {value}.{nearest}")
+    known = {(each.node_id, each.input) for each in models}
+    told += [
+        f"{describe(each, graph)}."
+        for each in complaints(graph, nodes)
+        if (each.node_id, each.input) not in known
+    ]
+    return told
 
 
 def _workflow_finding(workflow: Workflow, nodes: NodeTypes) -> Finding:
-    if lacking := missing_nodes(workflow.graph, nodes):
-        what = f"lacks the nodes {', '.join(lacking)}. Install them with ComfyUI-Manager."
-        return Finding(Level.WARNING, f"{workflow.name}: {what}")
-    if lacking := missing_models(workflow.graph, nodes):
-        what = f"lacks the models {', '.join(lacking)}. Download them into ComfyUI's models folder."
-        return Finding(Level.WARNING, f"{workflow.name}: {what}")
+    if problems := examine_workflow(workflow.graph, nodes):
+        more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
+        return Finding(Level.WARNING, f"{workflow.name}: {' '.join(problems[:3])}{more}")
     return Finding(Level.OK, f"{workflow.name} can run")
 
 

@@ -12,10 +12,10 @@ from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
 from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
-from comfy.library import Workflow
 from comfy.nodes import NodeTypes
-from comfy.parameters import Parameter, Role, first_text_input, text_inputs
+from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
 from comfy.values import SEED_MAX, coerce, overrides
+from comfy.workflow import Workflow
 
 PROMPT_MAX = 6000  # Discord's own limit for a text option
 
@@ -29,6 +29,8 @@ class Author:
     channel_id: int
     guild_id: int | None
     privileged: bool = False
+    roles: frozenset[int] = frozenset()
+    parent_id: int | None = None  # of a thread: its channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ def build(
     workflow: Workflow, wish: Wish, author: Author, limits: Limits, nodes: NodeTypes, now: datetime
 ) -> Request:
     """The finished graph with everything around it; `UserError` and `ParameterError` else."""
+    check_allowed(workflow, author)
     parameters = workflow.parameters(nodes)
     given = {**_settings(wish.settings), **_typed(wish.values)}
     inputs: dict[InputRef, Any] = {}
@@ -84,6 +87,27 @@ def build(
     )
 
 
+def check_allowed(workflow: Workflow, author: Author) -> None:
+    """`UserError` says who may use the workflow, and where."""
+    allow = workflow.sidecar.allow
+    if not workflow.sidecar.enabled:
+        raise UserError(f"{workflow.name} is switched off. A moderator can switch it on again.")
+    if allow.roles and not author.roles & set(allow.roles):
+        roles = ", ".join(f"<@&{each}>" for each in allow.roles)
+        raise UserError(f"{workflow.name} is only for {roles}.")
+    if allow.channels and not {author.channel_id, author.parent_id} & set(allow.channels):
+        channels = ", ".join(f"<#{each}>" for each in allow.channels)
+        raise UserError(f"{workflow.name} works only in {channels}.")
+
+
+def may_use(workflow: Workflow, author: Author) -> bool:
+    try:
+        check_allowed(workflow, author)
+    except UserError:
+        return False
+    return True
+
+
 def check_limits(limits: Limits, *, mine: int, pending: int) -> None:
     """*mine*: this person's open jobs; *pending*: everybody's waiting ones."""
     if mine >= limits.jobs_per_user:
@@ -97,7 +121,22 @@ def check_limits(limits: Limits, *, mine: int, pending: int) -> None:
 
 def target_nodes(workflow: Workflow) -> list[str]:
     """The nodes that `node` can name."""
-    return list(dict.fromkeys(ref.node_id for ref in text_inputs(workflow.graph)))
+    hidden = _hidden(workflow.parameters({}))
+    refs = (ref for ref in text_inputs(workflow.graph) if ref not in hidden)
+    return list(dict.fromkeys(ref.node_id for ref in refs))
+
+
+def _hidden(parameters: Mapping[str, Parameter]) -> set[InputRef]:
+    return {ref for each in parameters.values() if each.hidden for ref in each.targets}
+
+
+def open_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """Those that people set by typing."""
+    return {
+        name: each
+        for name, each in parameters.items()
+        if not each.hidden and each.role not in FILES
+    }
 
 
 def _typed(values: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -134,11 +173,11 @@ def _words(text: str) -> list[str]:
 def _open_parameter(
     parameters: Mapping[str, Parameter], name: str, workflow: Workflow
 ) -> Parameter:
-    parameter = parameters.get(name)
-    if parameter is None or parameter.role is Role.IMAGE:
-        known = ", ".join(f"`{n}`" for n, p in parameters.items() if p.role is not Role.IMAGE)
-        raise UserError(f"*{workflow.title}* has no `{name}`. It has: {known or 'no parameters'}.")
-    return parameter
+    known = open_parameters(parameters)
+    if name not in known:
+        names = ", ".join(f"`{each}`" for each in known) or "no parameters"
+        raise UserError(f"*{workflow.title}* has no `{name}`. It has: {names}.")
+    return known[name]
 
 
 def _overrides(text: str) -> Any:
@@ -193,13 +232,16 @@ def _prompt_targets(
     if node is not None:
         for each in parameters.values():
             own = tuple(ref for ref in each.targets if ref.node_id == node)
-            if own and each.role in (Role.TEXT, Role.NEGATIVE):
+            if own and each.role in (Role.TEXT, Role.NEGATIVE) and not each.hidden:
                 return own
+        hidden = _hidden(parameters)
         refs = [ref for ref in text_inputs(workflow.graph) if ref.node_id == node]
-        if not refs:
+        if not refs or hidden & set(refs):
             raise UserError(f"Target node {node} is not a text input node")
         return (refs[0],)
     if Role.TEXT in parameters:
+        if parameters[Role.TEXT].hidden:
+            raise UserError(f"*{workflow.title}* takes no prompt: its text is fixed.")
         return parameters[Role.TEXT].targets
     negative = {r for p in parameters.values() if p.role is Role.NEGATIVE for r in p.targets}
     first = first_text_input(workflow.graph, negative)
@@ -231,7 +273,7 @@ def _shown(graph: Graph, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     return {
         name: _value(graph, parameters, name)
         for name, each in parameters.items()
-        if each.role is not Role.IMAGE and name != Role.TEXT
+        if each.role not in FILES and name != Role.TEXT and not each.hidden
     }
 
 

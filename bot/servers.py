@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from comfy.client import ComfyClient, Socket
 from comfy.errors import ServerError, ServerUnavailable
@@ -14,6 +16,7 @@ from comfy.events import Event, Executing, Finished, Progress, Started
 from comfy.graph import Graph
 from comfy.nodes import NodeTypes, merged, missing_models, missing_nodes
 from comfy.progress import RunProgress
+from comfy.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class Server:
         self._watches: dict[str, Watch] = {}
         self._changed = asyncio.Event()
         self._doubts: asyncio.Queue[ServerError] = asyncio.Queue()
+        self._able_with: NodeTypes = self.nodes
+        self._able: WeakKeyDictionary[Workflow, bool] = WeakKeyDictionary()
 
     @property
     def up(self) -> bool:
@@ -74,6 +79,17 @@ class Server:
     @property
     def has_room(self) -> bool:
         return self.up and len(self.holding) < SLOTS
+
+    def can_run(self, workflow: Workflow) -> bool:
+        """Whether it has the nodes and the models; asked for every workflow while people type."""
+        if self._able_with is not self.nodes:
+            self._able_with, self._able = self.nodes, WeakKeyDictionary()
+        if workflow not in self._able:
+            graph, nodes = workflow.graph, self.nodes
+            self._able[workflow] = bool(nodes) and not (
+                missing_nodes(graph, nodes) or missing_models(graph, nodes)
+            )
+        return self._able[workflow]
 
     @contextmanager
     def watching(self, prompt_id: str, graph: Graph) -> Iterator[Watch]:
@@ -188,6 +204,13 @@ class Servers(Mapping[str, Server]):
         if [id(each) for each in known] != [id(each) for each in self._merged_from]:
             self._merged_from, self._merged = known, merged(known)
         return self._merged
+
+    async def raw_object_info(self) -> dict[str, Any]:
+        """Of all that answer now, for conversion; the first one's word counts."""
+        up = [each.client.raw_object_info() for each in self.values() if each.up]
+        answers = await asyncio.gather(*up, return_exceptions=True)
+        told = [each for each in answers if not isinstance(each, BaseException)]
+        return {name: node for each in reversed(told) for name, node in each.items()}
 
     @property
     def have_room(self) -> bool:

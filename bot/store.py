@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
 from comfy.models import OutputFile
@@ -54,6 +55,27 @@ jobs = sa.Table(
     sa.Column("finished_at", sa.Float),
     sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_user", "user_id", "number"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("guild_id", sa.BigInteger, nullable=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("workflow", sa.String(100), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("before", sa.Text, nullable=False),
+    sa.Column("after", sa.Text, nullable=False),
+    sa.Index("audit_by_workflow", "workflow", "number"),
+)
+defaults = sa.Table(
+    "defaults",
+    metadata,
+    sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("channel_id", sa.BigInteger, primary_key=True, autoincrement=False),  # 0: everywhere
+    sa.Column("workflow", sa.String(100), nullable=False),
 )
 
 _OPEN_STATES = [state for state in JobState if not state.final]
@@ -162,6 +184,48 @@ class Store:
         query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
         first, second = list((await self._execute(query)).one())
         return first, second
+
+    # What moderators did
+
+    async def record(self, change: Change) -> None:
+        row = {name: getattr(change, name) for name in Change.__slots__}
+        row |= {
+            "at": change.at.timestamp(),
+            "before": json.dumps(change.before, ensure_ascii=False),
+            "after": json.dumps(change.after, ensure_ascii=False),
+        }
+        await self._write(sa.insert(audit).values(**row))
+
+    async def changes(self, workflow: str, limit: int) -> list[Change]:
+        """Newest first."""
+        query = sa.select(audit).where(audit.c.workflow == workflow)
+        rows = await self._execute(query.order_by(audit.c.number.desc()).limit(limit))
+        return [_change(row) for row in rows.all()]
+
+    async def default_workflow(self, guild_id: int, channel_id: int | None) -> str | None:
+        """Of this channel alone; None: of the whole Discord server."""
+        here = (defaults.c.guild_id == guild_id) & (defaults.c.channel_id == (channel_id or 0))
+        query = sa.select(defaults.c.workflow).where(here)
+        return (await self._execute(query)).scalar_one_or_none()
+
+    async def set_default(
+        self, guild_id: int, channel_id: int | None, workflow: str | None
+    ) -> None:
+        channel = channel_id or 0
+        here = (defaults.c.guild_id == guild_id) & (defaults.c.channel_id == channel)
+        if workflow is None:
+            await self._write(sa.delete(defaults).where(here))
+        elif not await self._write(sa.update(defaults).where(here).values(workflow=workflow)):
+            row = {"guild_id": guild_id, "channel_id": channel, "workflow": workflow}
+            with contextlib.suppress(sa.exc.IntegrityError):  # two moderators at once: the first
+                await self._write(sa.insert(defaults).values(**row))
+
+    async def rename_workflow(self, name: str, new: str) -> None:
+        """Where it is a default. Jobs and the audit log keep the name of their time."""
+        where = defaults.c.workflow == name
+        await self._write(sa.update(defaults).where(where).values(workflow=new))
+
+    # Small steps
 
     async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
         found = await self._many(*where, order=jobs.c.number.desc(), limit=1)
@@ -283,6 +347,14 @@ def _job(row: sa.Row[Any]) -> Job:
     data["submitted_at"] = _moment(data["submitted_at"])
     data["finished_at"] = _moment(data["finished_at"])
     return Job(request=Request(**request), **data)
+
+
+def _change(row: sa.Row[Any]) -> Change:
+    data = row._asdict()
+    data.pop("number")
+    data["at"] = datetime.fromtimestamp(data["at"], UTC)
+    data["before"], data["after"] = json.loads(data["before"]), json.loads(data["after"])
+    return Change(**data)
 
 
 def _moment(seconds: float | None) -> datetime | None:

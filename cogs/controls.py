@@ -57,7 +57,7 @@ class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"
         return cls(int(match["page"]))
 
     async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
-        await interaction.response.edit_message(view=overview(interaction.client, self.page))
+        await interaction.response.edit_message(view=overview(interaction, self.page))
 
 
 async def setup(bot: Comfycord) -> None:

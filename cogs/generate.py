@@ -13,12 +13,14 @@ from bot.cards import waiting_card
 from bot.delivery import missing_permissions
 from bot.errors import UserError
 from bot.jobs import Job, Request, short
-from bot.requests import Author, Wish, build, check_limits
+from bot.requests import Wish, build, check_limits
 from cogs.transformers import (
     Interaction,
     WorkflowOption,
+    author,
     complete_model,
     complete_node,
+    complete_settings,
     default_workflow,
 )
 
@@ -47,7 +49,7 @@ class Generate(commands.Cog):
         settings="Any other parameter: name=value name=value",
         overrides='Inputs by node: {"6": {"inputs": {"text": "a cat"}}}',
     )
-    @app_commands.autocomplete(model=complete_model, node=complete_node)
+    @app_commands.autocomplete(model=complete_model, node=complete_node, settings=complete_settings)
     async def generate(
         self,
         interaction: Interaction,
@@ -78,15 +80,9 @@ class Generate(commands.Cog):
             "model": model,
         }
         request = build(
-            workflow or default_workflow(self.bot),
+            workflow or await default_workflow(interaction),
             Wish(prompt=prompt, node=node, values=values, settings=settings, overrides=overrides),
-            Author(
-                interaction_id=interaction.id,
-                user_id=interaction.user.id,
-                channel_id=interaction.channel_id or 0,
-                guild_id=interaction.guild_id,
-                privileged=interaction.permissions.manage_guild,
-            ),
+            author(interaction),
             self.bot.config.limits,
             self.bot.servers.nodes,
             interaction.created_at,

@@ -7,12 +7,11 @@ from discord import app_commands
 
 from bot.app import Comfycord
 from bot.errors import UserError
-from bot.health import runs_on
-from bot.requests import target_nodes
+from bot.requests import Author, may_use, open_parameters, target_nodes
 from bot.texts import neutral
 from comfy.graph import title
-from comfy.library import Workflow
-from comfy.parameters import Role
+from comfy.parameters import Parameter, Role
+from comfy.workflow import Workflow
 
 _CHOICES = 25  # Discord: https://docs.discord.com/developers/interactions/application-commands
 _CHOICE_LENGTH = 100
@@ -21,70 +20,131 @@ Interaction = discord.Interaction[Comfycord]
 Choices = list[app_commands.Choice[str]]
 
 
+def author(interaction: Interaction) -> Author:
+    """Who asks, and where."""
+    roles = getattr(interaction.user, "roles", ())
+    return Author(
+        interaction_id=interaction.id,
+        user_id=interaction.user.id,
+        channel_id=interaction.channel_id or 0,
+        guild_id=interaction.guild_id,
+        privileged=interaction.permissions.manage_guild,
+        roles=frozenset(role.id for role in roles),
+        parent_id=getattr(interaction.channel, "parent_id", None),
+    )
+
+
 def find_workflow(bot: Comfycord, name: str) -> Workflow:
-    workflow = bot.library.workflows.get(name)
-    if workflow is None:
+    found = bot.library.workflows.get(bot.library.twin(name) or name)
+    if found is None:
         raise UserError(f"There is no workflow named {neutral(name, 60)}. See /workflows.")
-    return workflow
+    return found
 
 
-def default_workflow(bot: Comfycord) -> Workflow:
-    """`txt2img` if a server can run it, else the first by name that can, else the first."""
-    workflows = bot.library.workflows
-    if not workflows:
-        raise UserError("There are no workflows yet. An admin puts files into the folder.")
-    order = sorted(workflows, key=lambda name: (name != "txt2img", name))
+async def default_workflow(interaction: Interaction) -> Workflow:
+    """The channel's, else the Discord server's, else `txt2img` or the first that can run."""
+    bot, asking = interaction.client, author(interaction)
+    usable = {n: w for n, w in bot.library.workflows.items() if may_use(w, asking)}
+    if not usable:
+        raise UserError("There are no workflows for you here yet. A moderator adds them.")
+    if asking.guild_id is not None:
+        for channel_id in (asking.channel_id, asking.parent_id, None):
+            chosen = await bot.store.default_workflow(asking.guild_id, channel_id)
+            if chosen in usable:
+                return usable[chosen]
+    order = sorted(usable, key=lambda name: (name != "txt2img", name))
     servers = bot.servers.values()
-    able = (n for n in order if any(runs_on(workflows[n].graph, s.nodes) for s in servers))
-    return workflows[next(able, order[0])]
+    able = (name for name in order if any(each.can_run(usable[name]) for each in servers))
+    return usable[next(able, order[0])]
 
 
 class WorkflowTransformer(app_commands.Transformer):
+    """A workflow that the person may use here."""
+
     async def transform(self, interaction: Interaction, value: str, /) -> Workflow:  # type: ignore[override]
         return find_workflow(interaction.client, value)
 
     async def autocomplete(self, interaction: Interaction, value: str, /) -> Choices:  # type: ignore[override]
-        workflows = interaction.client.library.workflows
-        return _choices(
-            ((f"{each.title} ({name})" if each.title != name else name), name)
-            for name, each in sorted(workflows.items())
-            if value.casefold() in f"{name} {each.title}".casefold()
-        )
+        asking = author(interaction)
+        workflows = interaction.client.library.workflows.values()
+        return choose_workflow((each for each in workflows if may_use(each, asking)), value)
+
+
+class AnyWorkflowTransformer(WorkflowTransformer):
+    """Any workflow, for moderators."""
+
+    async def autocomplete(self, interaction: Interaction, value: str, /) -> Choices:  # type: ignore[override]
+        return choose_workflow(interaction.client.library.workflows.values(), value)
 
 
 WorkflowOption = app_commands.Transform[Workflow, WorkflowTransformer]
+AnyWorkflowOption = app_commands.Transform[Workflow, AnyWorkflowTransformer]
 
 
-def _chosen(interaction: Interaction) -> Workflow | None:
-    """The workflow that is typed into the same command so far."""
+def choose_workflow(workflows: Iterable[Workflow], typed: str) -> Choices:
+    return choices(
+        ((f"{each.title} ({each.name})" if each.title != each.name else each.name), each.name)
+        for each in workflows
+        if typed.casefold() in f"{each.name} {each.title}".casefold()
+    )
+
+
+async def chosen_workflow(interaction: Interaction) -> Workflow | None:
+    """The workflow that is typed into the same command so far, else the default."""
     name = getattr(interaction.namespace, "workflow", None)
     if name:
         return interaction.client.library.workflows.get(str(name))
     try:
-        return default_workflow(interaction.client)
+        return await default_workflow(interaction)
     except UserError:
         return None
 
 
+async def _open_parameters(interaction: Interaction) -> dict[str, Parameter]:
+    workflow = await chosen_workflow(interaction)
+    nodes = interaction.client.servers.nodes
+    return open_parameters(workflow.parameters(nodes)) if workflow else {}
+
+
 async def complete_model(interaction: Interaction, value: str) -> Choices:
-    workflow = _chosen(interaction)
-    parameters = workflow.parameters(interaction.client.servers.nodes) if workflow else {}
-    model = parameters.get(Role.MODEL)
+    model = (await _open_parameters(interaction)).get(Role.MODEL)
     names = [str(each) for each in model.choices] if model else []
-    return _choices((each, each) for each in names if value.casefold() in each.casefold())
+    return choices((each, each) for each in names if value.casefold() in each.casefold())
 
 
 async def complete_node(interaction: Interaction, value: str) -> Choices:
-    workflow = _chosen(interaction)
+    workflow = await chosen_workflow(interaction)
     if workflow is None:
         return []
     labels = [(f"{n}: {title(workflow.graph, n)}", n) for n in target_nodes(workflow)]
-    return _choices(each for each in labels if value.casefold() in each[0].casefold())
+    return choices(each for each in labels if value.casefold() in each[0].casefold())
 
 
-def _choices(pairs: Iterable[tuple[str, str]]) -> Choices:
+async def complete_settings(interaction: Interaction, value: str) -> Choices:
+    """The last word of `steps=20 sampler=eu` in every way it can go on."""
+    before, _, word = value.rpartition(" ")
+    name, equals, begun = word.partition("=")
+    parameters = await _open_parameters(interaction)
+    done = {each.partition("=")[0] for each in before.split()}
+    if equals and name in parameters:
+        values = parameters[name].choices or (parameters[name].default,)
+        matching = [str(each) for each in values if begun.casefold() in str(each).casefold()]
+        words = [(f'{name}="{each}"' if " " in each else f"{name}={each}") for each in matching]
+    else:
+        words = [
+            f"{each}="
+            for each in parameters
+            if each not in done and each != Role.TEXT and name.casefold() in each
+        ]
+    lead = f"{before} " if before else ""
+    return choices((f"{lead}{each}", f"{lead}{each}") for each in words)
+
+
+def choices(pairs: Iterable[tuple[str, str]]) -> Choices:
     found: Choices = []
     for label, value in pairs:
-        if len(value) <= _CHOICE_LENGTH and len(found) < _CHOICES:
+        if len(found) == _CHOICES:
+            break
+        if len(value) <= _CHOICE_LENGTH:
             found.append(app_commands.Choice(name=label[:_CHOICE_LENGTH], value=value))
     return found

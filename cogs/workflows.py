@@ -5,11 +5,11 @@ from discord.ext import commands
 
 from bot.app import Comfycord
 from bot.cards import TEXT_LIMIT, fitting, layout
-from bot.health import runs_on
+from bot.requests import check_allowed, may_use
 from bot.texts import neutral
-from cogs.transformers import Interaction, WorkflowOption
-from comfy.library import Workflow
-from comfy.parameters import Parameter, Role
+from cogs.transformers import Interaction, WorkflowOption, author
+from comfy.parameters import FILES, Parameter, Role
+from comfy.workflow import Workflow
 
 _PER_PAGE = 8
 _PROBLEMS = 8
@@ -25,24 +25,32 @@ class Workflows(commands.Cog):
         self, interaction: Interaction, workflow: WorkflowOption | None = None
     ) -> None:
         """Show the workflows and what you can set in them."""
-        card = detail(self.bot, workflow) if workflow else overview(self.bot, 0)
+        if workflow is None:
+            card = overview(interaction, 0)
+        else:
+            check_allowed(workflow, author(interaction))
+            card = detail(self.bot, workflow)
         await interaction.response.send_message(view=card, ephemeral=True)
 
 
-def overview(bot: Comfycord, page: int) -> ui.LayoutView:
-    names = sorted(bot.library.workflows)
+def overview(interaction: Interaction, page: int) -> ui.LayoutView:
+    """What the person may use here; moderators also see what is wrong with files."""
+    bot, asking = interaction.client, author(interaction)
+    usable = {n: w for n, w in bot.library.workflows.items() if may_use(w, asking)}
+    names = list(usable)
     pages = max(1, -(-len(names) // _PER_PAGE))
     page = min(page, pages - 1)
     texts = ["### Workflows"]
     if not names:
-        texts.append("There are none yet. An admin puts files into the folder.")
+        texts.append("There are none for you here yet. A moderator adds one: `/workflow add`.")
     for name in names[page * _PER_PAGE : (page + 1) * _PER_PAGE]:
-        workflow = bot.library.workflows[name]
+        workflow = usable[name]
         about = f"\n{neutral(workflow.sidecar.description, 150)}"
         title = f"**{neutral(workflow.title, 60)}** · `{name}` · {_readiness(bot, workflow)}"
         texts.append(title + about.rstrip())
     footer = "-# `/generate workflow:… prompt:…` runs one of them."
-    if page == pages - 1 and (problems := bot.library.problems):
+    problems = bot.library.problems if asking.privileged else {}
+    if page == pages - 1 and problems:
         lines = [f"-# ⚠ {neutral(name, 110)} {text}" for name, text in sorted(problems.items())]
         kept = fitting(lines[:_PROBLEMS], TEXT_LIMIT - len(footer) - 30 - sum(map(len, texts)))
         if len(kept) < len(lines):
@@ -65,9 +73,9 @@ def detail(bot: Comfycord, workflow: Workflow) -> ui.LayoutView:
     lines = [f"### {neutral(workflow.title, 100)}"]
     if workflow.sidecar.description:
         lines.append(neutral(workflow.sidecar.description))
-    able = [s.name for s in bot.servers.values() if runs_on(workflow.graph, s.nodes)]
+    able = [s.name for s in bot.servers.values() if s.can_run(workflow)]
     lines.append(f"Runs on: {', '.join(able) or _readiness(bot, workflow)}")
-    lines += [_parameter_line(each) for each in parameters.values()][:40]
+    lines += [parameter_line(each) for each in parameters.values() if not each.hidden][:40]
     lines += [f"-# {neutral(note)}" for note in workflow.notes]
     text = "\n".join(lines)
     return layout(ui.Container(ui.TextDisplay(text if len(text) <= 3900 else text[:3899] + "…")))
@@ -77,23 +85,25 @@ def _readiness(bot: Comfycord, workflow: Workflow) -> str:
     known = [server for server in bot.servers.values() if server.nodes]
     if not known:
         return "no server has answered yet"
-    if any(runs_on(workflow.graph, server.nodes) for server in known):
+    if any(server.can_run(workflow) for server in known):
         return "ready"
     return "needs a model or node that no server has"
 
 
-def _parameter_line(parameter: Parameter) -> str:
+def parameter_line(parameter: Parameter) -> str:
     option = parameter.name if parameter.name != Role.TEXT else "prompt"
     shown = neutral(str(parameter.default), 60) or "empty"
     parts = [f"`{option}`", shown]
     if parameter.min is not None and parameter.max is not None and parameter.role is not Role.SEED:
         parts.append(f"{parameter.min:g} to {parameter.max:g}")
-    if parameter.choices and parameter.role is not Role.IMAGE:
+    if parameter.choices and parameter.role not in FILES:
         some = ", ".join(neutral(str(each), 40) for each in parameter.choices[:5])
         more = f" and {len(parameter.choices) - 5} more" if len(parameter.choices) > 5 else ""
         parts.append(some + more)
     if parameter.description:
         parts.append(neutral(parameter.description, 100))
+    if parameter.hidden:
+        parts.append("hidden")
     return " · ".join(parts)
 
 

@@ -3,6 +3,7 @@
 ComfyError
 ├── WorkflowFileError     a workflow file is not what ComfyUI can run; the text says what to do
 │   └── ConversionError   an editor's file cannot become a graph; names the missing node classes
+├── LibraryError          the workflows folder cannot be changed so; the text is for a moderator
 ├── ParameterError        a value that a person gave cannot be used; the text is for that person
 └── ServerError           a ComfyUI server did not do what it was asked
     ├── ServerUnavailable nothing useful was answered: refused, reset, timed out, 5xx
@@ -30,6 +31,10 @@ class ConversionError(WorkflowFileError):
     def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.missing = tuple(missing)
+
+
+class LibraryError(ComfyError):
+    pass
 
 
 class ParameterError(ComfyError):

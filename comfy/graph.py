@@ -1,12 +1,15 @@
 """API-format graphs: node id → `{class_type, inputs}`. Pure: reads, follows links, makes copies."""
 
-import json
+import graphlib
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from comfy.errors import WorkflowFileError
 
 Graph = dict[str, dict[str, Any]]
+NODES_MAX = 2000
 
 
 class InputRef(NamedTuple):
@@ -26,43 +29,62 @@ class Link(NamedTuple):
     slot: int
 
 
-def parse_graph(text: str | bytes) -> Graph:
-    """The graph in a workflow file; `WorkflowFileError` says what is wrong with the file."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WorkflowFileError(
-            "is not JSON. Export it again in ComfyUI with Workflow > Export (API)."
-        ) from error
-    return check_graph(data)
-
-
 def check_graph(data: Any) -> Graph:
-    """*data* itself, once it is known to have the shape that `POST /prompt` takes."""
-    if isinstance(data, dict) and isinstance(data.get("nodes"), list):
-        raise WorkflowFileError(
-            "is in the editor's format. In ComfyUI use Workflow > Export (API) and save that file."
-        )
+    """*data* as `POST /prompt` takes it, without anything else that its nodes may hold.
+
+    `WorkflowFileError` says what is wrong with the file.
+    """
     if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
         data = data["prompt"]  # the body of a POST /prompt, as some people save it
     if not isinstance(data, dict) or not data:
-        raise WorkflowFileError("holds no nodes. Export it with Workflow > Export (API).")
-    for node_id, node in data.items():
-        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
-            raise WorkflowFileError(
-                f"has no class_type at node {node_id!r}. Export it with Workflow > Export (API)."
-            )
-        if not isinstance(node.get("inputs", {}), dict):
-            raise WorkflowFileError(f"has inputs that are not an object at node {node_id!r}.")
-    for node_id, node in data.items():
-        node.setdefault("inputs", {})
+        raise WorkflowFileError("holds no nodes. Save it again in ComfyUI.")
+    if len(data) > NODES_MAX:
+        raise WorkflowFileError(f"has {len(data)} nodes, and {NODES_MAX} is the most.")
+    graph = {node_id: _checked_node(node_id, node) for node_id, node in data.items()}
+    for node_id, node in graph.items():
         for name, value in node["inputs"].items():
             link = as_link(value)
-            if link is not None and link.node_id not in data:
+            if link is not None and link.node_id not in graph:
                 raise WorkflowFileError(
                     f"links {node_id}.{name} to node {link.node_id!r}, which is not there."
                 )
-    return data
+            if link is None and not _is_finite(value):
+                raise WorkflowFileError(f"holds {node_id}.{name}, which is not a finite number.")
+    _refuse_circles(graph)
+    return graph
+
+
+def _checked_node(node_id: str, node: Any) -> dict[str, Any]:
+    """Pictures hold `is_changed` too, with NaN in it, and some tools save more."""
+    if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+        raise WorkflowFileError(
+            f"has no class_type at node {node_id[:60]!r}. Save it again in ComfyUI."
+        )
+    if not isinstance(node.get("inputs", {}), dict):
+        raise WorkflowFileError(f"has inputs that are not an object at node {node_id[:60]!r}.")
+    kept = {name: node[name] for name in ("class_type", "_meta") if name in node}
+    return {"inputs": node.get("inputs", {}), **kept}
+
+
+def _is_finite(value: Any) -> bool:
+    match value:
+        case float():
+            return math.isfinite(value)
+        case list():
+            return all(map(_is_finite, value))
+        case dict():
+            return all(map(_is_finite, value.values()))
+    return True
+
+
+def _refuse_circles(graph: Graph) -> None:
+    """ComfyUI would not even start."""
+    needs = {key: {link.node_id for _, link in links(graph, key)} for key in graph}
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        circle = " → ".join(reversed(error.args[1][:8]))
+        raise WorkflowFileError(f"links its nodes in a circle: {circle}.") from error
 
 
 def as_link(value: object) -> Link | None:
@@ -116,7 +138,9 @@ def with_output_folder(graph: Graph, job_id: str) -> Graph:
     return with_inputs(
         graph,
         {
-            InputRef(node_id, "filename_prefix"): f"comfycord/{job_id}/{node_id.replace(':', '_')}"
+            InputRef(
+                node_id, "filename_prefix"
+            ): f"comfycord/{job_id}/{re.sub(r'[^A-Za-z0-9_-]', '_', node_id)}"
             for node_id, node in graph.items()
             if "filename_prefix" in node["inputs"]
         },

@@ -1,171 +1,34 @@
 """The workflows folder: `NAME.json` is a graph, `NAME.yaml` beside it says what people decided.
 
-Changes on disk are picked up. A file that breaks keeps its last good version and says why.
+Changes on disk are picked up. A file that breaks keeps its last good version and says why. What
+the bot itself changes is written whole or not at all, and the version before it goes to
+`.earlier/NAME/`.
 """
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import pydantic
-import yaml
-
-from comfy.errors import ParameterError, WorkflowFileError
-from comfy.graph import Graph, InputRef, as_link, parse_graph
-from comfy.nodes import NodeTypes
-from comfy.parameters import Parameter, Role, discover, type_of, typed
-from comfy.values import coerce, coerce_guessed
+from comfy.errors import LibraryError, WorkflowFileError
+from comfy.graph import Graph
+from comfy.workflow import Sidecar, Workflow, check_name, dump_sidecar, fitting, parse_sidecar
+from comfy.workflow_file import read
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-_NAME = re.compile(r"[^\W_][\w .()+-]{0,99}")
-_POLL = 2.0
-# The bot finds these by their names: for the prompt, a random seed, the largest picture.
-_NEEDED = (Role.TEXT, Role.SEED, Role.WIDTH, Role.HEIGHT, Role.BATCH)
-
-
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ParameterSettings(_Strict):
-    """What a sidecar says of one parameter. Without *targets* it refines a discovered one."""
-
-    targets: list[tuple[str, str]] = pydantic.Field(default_factory=list)
-    default: str | int | float | bool | None = None
-    min: int | float | None = None
-    max: int | float | None = None
-    description: str = ""
-
-
-class Sidecar(_Strict):
-    """`NAME.yaml`: everything is optional."""
-
-    title: str = ""
-    description: str = ""
-    parameters: dict[str, ParameterSettings] = pydantic.Field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Workflow:
-    name: str
-    graph: Graph
-    sidecar: Sidecar = field(default_factory=Sidecar)
-    notes: tuple[str, ...] = ()
-    _parameters: Mapping[str, Parameter] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, name: str, graph: Graph, sidecar: Sidecar | None = None) -> "Workflow":
-        """Discovers the parameters; an error where the sidecar names what is not there."""
-        sidecar = sidecar or Sidecar()
-        try:
-            found = discover(graph)
-        except RecursionError as error:
-            raise WorkflowFileError("chains too many nodes to follow its links.") from error
-        declared = {
-            each: _declared(graph, each, settings)
-            for each, settings in sidecar.parameters.items()
-            if settings.targets
-        }
-        covered = {ref for each in declared.values() for ref in each.targets}
-
-        def taken(parameter: Parameter) -> bool:
-            """Or a limit of the sidecar could be passed under the discovered name."""
-            return bool(covered & set(parameter.targets))
-
-        left = {
-            each: replace(parameter, targets=free)
-            for each, parameter in found.parameters.items()
-            if (free := tuple(ref for ref in parameter.targets if ref not in covered))
-        }
-        for role in _NEEDED:
-            if role in found.parameters and role not in declared and taken(found.parameters[role]):
-                raise WorkflowFileError(
-                    f"has a sidecar that gives the {role} another name: call it '{role}'."
-                )
-        parameters = {
-            **declared,
-            **{k: v for k, v in left.items() if k not in declared},
-        }
-        if unknown := sidecar.parameters.keys() - parameters.keys():
-            raise WorkflowFileError(
-                f"has a sidecar that refines {min(unknown)!r}, which was not found: add targets."
-            )
-        for each, settings in sidecar.parameters.items():
-            _check_settings(_limited(parameters[each], settings), settings)
-        notes = () if Role.TEXT in declared else found.notes
-        return cls(name, graph, sidecar, notes, parameters)
-
-    @property
-    def title(self) -> str:
-        return self.sidecar.title or self.name
-
-    def parameters(self, nodes: NodeTypes) -> dict[str, Parameter]:
-        """By name, with the servers' types and ranges and the sidecar's narrower ones."""
-        return {
-            name: _limited(typed(each, self.graph, nodes), self.sidecar.parameters.get(name))
-            for name, each in self._parameters.items()
-        }
-
-
-def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter:
-    refs = [InputRef(*target) for target in settings.targets]
-    for ref in refs:
-        if ref.node_id not in graph or ref.name not in graph[ref.node_id]["inputs"]:
-            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is not in the graph.")
-        if as_link(graph[ref.node_id]["inputs"][ref.name]):
-            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is linked to a node.")
-    role = Role(name) if name in set(Role) else Role.OTHER
-    value = graph[refs[0].node_id]["inputs"][refs[0].name]
-    return Parameter(name, role, tuple(refs), type_of(value), value)
-
-
-def _limited(parameter: Parameter, settings: ParameterSettings | None) -> Parameter:
-    if settings is None:
-        return parameter
-    lows = [each for each in (parameter.min, settings.min) if each is not None]
-    highs = [each for each in (parameter.max, settings.max) if each is not None]
-    return replace(
-        parameter,
-        min=max(lows, default=None),
-        max=min(highs, default=None),
-        default=parameter.default if settings.default is None else settings.default,
-        description=settings.description,
-    )
-
-
-def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
-    name, low, high = parameter.name, settings.min, settings.max
-    if low is not None and high is not None and low > high:
-        raise WorkflowFileError(f"has a sidecar with a min above the max of {name}.")
-    if settings.default is not None:
-        try:
-            (coerce_guessed if settings.targets else coerce)(parameter, settings.default)
-        except ParameterError as error:
-            raise WorkflowFileError(f"has a sidecar with a wrong default: {error}") from error
-
-
-def parse_sidecar(text: str) -> Sidecar:
-    try:
-        data: Any = yaml.safe_load(text)
-        return Sidecar.model_validate({} if data is None else data, strict=False)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        if first["type"] == "extra_forbidden":
-            raise WorkflowFileError(f"has a sidecar with an unknown key `{key}`.") from error
-        raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # not only YAMLError: a date that does not exist, a tag whose value does not fit
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise WorkflowFileError(f"has a sidecar that is not YAML{where}.") from error
-
+_POLL = 1.0
+_EARLIER = ".earlier"
+_EARLIER_MAX = 10  # versions of one workflow
+_MOMENT = "%Y%m%dT%H%M%S.%fZ"
 
 _Stamp = tuple[tuple[int, int] | None, ...]
 
@@ -180,24 +43,164 @@ class _Entry:
 
 
 class Library:
-    """The workflows by name, in memory; reading happens in a thread."""
+    """The workflows by name, in memory; reading and writing happen in a thread, one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._entries: dict[str, _Entry] = {}
+        self._workflows: dict[str, Workflow] = {}
+        self._earlier: dict[str, tuple[datetime, ...]] = {}
+        self._lock = asyncio.Lock()
 
     @property
-    def workflows(self) -> dict[str, Workflow]:
-        return {name: each.workflow for name, each in self._entries.items() if each.workflow}
+    def workflows(self) -> Mapping[str, Workflow]:
+        """By name, in alphabetical order."""
+        return self._workflows
 
     @property
     def problems(self) -> dict[str, str]:
         """File name → what its owner must do."""
         return {f"{name}.json": e.problem for name, e in self._entries.items() if e.problem}
 
+    @property
+    def earlier(self) -> Mapping[str, tuple[datetime, ...]]:
+        """When each version was put away that `restore` can bring back, newest first."""
+        return self._earlier
+
+    def twin(self, name: str) -> str | None:
+        """A workflow of this name, letters' case aside: some file systems know no other."""
+        return next((n for n in self._entries if n.casefold() == name.casefold()), None)
+
     async def refresh(self) -> None:
         """Look at the folder once."""
-        entries = await asyncio.to_thread(_read_folder, self.folder, self._entries)
+        async with self._lock:
+            if not self._entries:
+                self._earlier = await asyncio.to_thread(_read_earlier, self.folder)
+            self._take(await asyncio.to_thread(_read_folder, self.folder, self._entries))
+
+    async def watch(self) -> None:
+        """For ever: look every second. A folder that cannot be read now may be later."""
+        problem = ""
+        while True:
+            await asyncio.sleep(_POLL)
+            try:
+                await self.refresh()
+                problem = ""
+            except OSError as error:
+                if str(error) != problem:
+                    log.warning("the workflows folder cannot be read: %s", error)
+                problem = str(error)
+            except Exception:
+                log.exception("the workflows folder could not be looked at")
+
+    # What moderators do. `WorkflowFileError` and `LibraryError` leave everything as it was.
+
+    async def add(self, name: str, graph: Graph, *, replace: bool = False) -> list[str]:
+        """The names of parameters whose settings the graph of a replaced workflow loses."""
+
+        def add() -> list[str]:
+            if (twin := self.twin(name)) not in (None, name):
+                raise LibraryError(f"There is a workflow named {twin}; only its case differs.")
+            exists = self._path(name).exists()
+            if exists and not replace:
+                raise LibraryError(f"There is a workflow named {name} already. Set `replace`.")
+            sidecar, dropped = fitting(graph, self._sidecar(name)) if exists else (Sidecar(), [])
+            Workflow.of(name, graph, sidecar)
+            if exists:
+                self._keep(name)
+            self._write(name, graph, sidecar)
+            return dropped
+
+        check_name(name)
+        return await self._change(add)
+
+    async def configure(
+        self, name: str, change: Callable[[Workflow], Sidecar]
+    ) -> tuple[Sidecar, Sidecar]:
+        """Writes what *change* makes of the workflow as it is on disk now; before and after."""
+
+        def configure() -> tuple[Sidecar, Sidecar]:
+            workflow = self._on_disk(name)
+            after = change(workflow)
+            Workflow.of(name, workflow.graph, after)
+            self._write(name, None, after)
+            return workflow.sidecar, after
+
+        return await self._change(configure)
+
+    async def rename(self, name: str, new: str) -> None:
+        def rename() -> None:
+            self._on_disk(name)
+            if (twin := self.twin(new)) not in (None, name):
+                raise LibraryError(f"There is a workflow named {twin} already.")
+            if new in self._earlier:
+                raise LibraryError(f"A removed workflow was named {new}. Take another name.")
+            beside = self._path(name, "yaml")
+            if new.casefold() == name.casefold():
+                if beside.exists():
+                    beside.rename(self._path(new, "yaml"))
+                self._path(name).rename(self._path(new))
+            else:  # at no moment is there a graph without its limits
+                if beside.exists():
+                    _write_whole(self._path(new, "yaml"), beside.read_bytes())
+                self._path(name).rename(self._path(new))
+                beside.unlink(missing_ok=True)
+            if self._folder_of_earlier(name).exists():
+                self._folder_of_earlier(name).rename(self._folder_of_earlier(new))
+
+        check_name(new)
+        await self._change(rename)
+
+    async def remove(self, name: str) -> None:
+        """`restore` brings it back."""
+
+        def remove() -> None:
+            if not self._path(name).exists():
+                raise LibraryError(f"There is no workflow named {name}.")
+            self._keep(name)
+            self._path(name).unlink()
+            self._path(name, "yaml").unlink(missing_ok=True)
+
+        await self._change(remove)
+
+    async def restore(self, name: str, moment: datetime | None = None) -> datetime:
+        """Brings back an earlier version, by default the newest; what is there now is kept."""
+
+        def restore() -> datetime:
+            moments = _read_earlier(self.folder).get(name, ())
+            chosen = moment or next(iter(moments), None)
+            if chosen not in moments or chosen is None:
+                raise LibraryError(f"There is no such earlier version of {name}.")
+            path = self._folder_of_earlier(name) / f"{chosen.strftime(_MOMENT)}.json"
+            workflow = read_workflow(path, name)
+            if self._path(name).exists():
+                self._keep(name)
+            self._write(name, workflow.graph, workflow.sidecar)
+            path.unlink(missing_ok=True)
+            path.with_suffix(".yaml").unlink(missing_ok=True)
+            return chosen
+
+        return await self._change(restore)
+
+    async def _change(self, work: Callable[[], T]) -> T:
+        """*work* in a thread, which is let finish even if the caller is cancelled."""
+
+        async def change() -> T:
+            async with self._lock:
+                try:
+                    result = await asyncio.to_thread(work)
+                except OSError as error:
+                    raise LibraryError(
+                        f"The workflows folder cannot be changed: {error.strerror or error}."
+                    ) from error
+                entries = await asyncio.to_thread(_read_folder, self.folder, self._entries)
+                self._earlier = await asyncio.to_thread(_read_earlier, self.folder)
+                self._take(entries)
+                return result
+
+        return await asyncio.shield(asyncio.create_task(change()))
+
+    def _take(self, entries: dict[str, _Entry]) -> None:
         changed = {
             name
             for name in entries.keys() | self._entries
@@ -212,22 +215,71 @@ class Library:
                 log.warning("workflow %s.json %s%s", name, entry.problem, kept)
             else:
                 log.info("workflow %s loaded", name)
-        self._entries = entries
+        if changed:
+            self._entries = entries
+            self._workflows = {n: e.workflow for n, e in sorted(entries.items()) if e.workflow}
 
-    async def watch(self) -> None:
-        """For ever: look every two seconds. A folder that cannot be read now may be later."""
-        problem = ""
-        while True:
-            await asyncio.sleep(_POLL)
-            try:
-                await self.refresh()
-                problem = ""
-            except OSError as error:
-                if str(error) != problem:
-                    log.warning("the workflows folder cannot be read: %s", error)
-                problem = str(error)
-            except Exception:
-                log.exception("the workflows folder could not be looked at")
+    # On disk, in a thread
+
+    def _path(self, name: str, suffix: str = "json") -> Path:
+        return self.folder / f"{name}.{suffix}"
+
+    def _folder_of_earlier(self, name: str) -> Path:
+        return self.folder / _EARLIER / name
+
+    def _on_disk(self, name: str) -> Workflow:
+        try:
+            return read_workflow(self._path(name))
+        except FileNotFoundError as error:
+            raise LibraryError(f"There is no workflow named {name}.") from error
+
+    def _sidecar(self, name: str) -> Sidecar:
+        try:
+            return parse_sidecar(self._path(name, "yaml").read_text("utf-8-sig"))
+        except (FileNotFoundError, UnicodeDecodeError, WorkflowFileError):
+            return Sidecar()  # a broken one is kept among the earlier versions
+
+    def _keep(self, name: str) -> None:
+        folder = self._folder_of_earlier(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        moment = datetime.now(UTC).strftime(_MOMENT)
+        for suffix in ("yaml", "json"):  # the graph last: without it there is no version
+            if self._path(name, suffix).exists():
+                _write_whole(folder / f"{moment}.{suffix}", self._path(name, suffix).read_bytes())
+        for old in sorted(folder.glob("*.json"), reverse=True)[_EARLIER_MAX:]:
+            old.unlink(missing_ok=True)
+            old.with_suffix(".yaml").unlink(missing_ok=True)
+
+    def _write(self, name: str, graph: Graph | None, sidecar: Sidecar) -> None:
+        """Both files are complete beside their places before the first one moves there."""
+        text = dump_sidecar(sidecar)
+        with _beside(self._path(name, "yaml"), text.encode()) as new_sidecar:
+            if graph is not None:
+                data = json.dumps(graph, ensure_ascii=False, indent=2).encode()
+                with _beside(self._path(name), data) as new_graph:
+                    new_graph.replace(self._path(name))
+            if text:
+                new_sidecar.replace(self._path(name, "yaml"))
+            else:
+                self._path(name, "yaml").unlink(missing_ok=True)
+
+
+def read_workflow(path: Path, name: str = "") -> Workflow:
+    """One file and its sidecar. `utf-8-sig` as some editors on Windows write a mark in front."""
+    name = name or path.stem
+    check_name(name)
+    file = read(path.read_bytes())
+    if file.graph is None:
+        raise WorkflowFileError(
+            "is in the editor's format. Add it in Discord with /workflow add, or make API format "
+            "of it with `comfycord convert`."
+        )
+    beside = path.with_suffix(".yaml")
+    try:
+        sidecar = parse_sidecar(beside.read_text("utf-8-sig")) if beside.exists() else None
+    except UnicodeDecodeError as error:
+        raise WorkflowFileError("has a sidecar that is not UTF-8 text.") from error
+    return Workflow.of(name, file.graph, sidecar)
 
 
 def _differs(name: str, now: Mapping[str, _Entry], before: Mapping[str, _Entry]) -> bool:
@@ -248,6 +300,15 @@ def _read_folder(folder: Path, known: Mapping[str, _Entry]) -> dict[str, _Entry]
     return entries
 
 
+def _read_earlier(folder: Path) -> dict[str, tuple[datetime, ...]]:
+    found: dict[str, list[datetime]] = {}
+    for path in sorted((folder / _EARLIER).glob("*/*.json"), reverse=True):
+        with contextlib.suppress(ValueError):
+            moment = datetime.strptime(path.stem, _MOMENT).replace(tzinfo=UTC)
+            found.setdefault(path.parent.name, []).append(moment)
+    return {name: tuple(moments) for name, moments in sorted(found.items())}
+
+
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         stat = path.stat()
@@ -257,23 +318,29 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _read(path: Path, stamp: _Stamp, before: _Entry | None) -> _Entry:
+    kept = before.workflow if before else None
     try:
         return _Entry(stamp, read_workflow(path))
     except WorkflowFileError as error:
-        return _Entry(stamp, before.workflow if before else None, str(error))
+        return _Entry(stamp, kept, str(error))
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})."
-        return _Entry(stamp, before.workflow if before else None, problem)
+        return _Entry(stamp, kept, f"cannot be read ({error.strerror}).")
 
 
-def read_workflow(path: Path) -> Workflow:
-    """One file and its sidecar. `utf-8-sig` as some editors on Windows write a mark in front."""
-    if not _NAME.fullmatch(path.stem):
-        raise WorkflowFileError("has a name that cannot be typed in Discord. Rename the file.")
+def _write_whole(path: Path, data: bytes) -> None:
+    with _beside(path, data) as new:
+        new.replace(path)
+
+
+@contextmanager
+def _beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A file with *data*, safe on the disk, to be moved onto *path*; else it goes again."""
+    new = path.with_name(f".{path.name}.new")
     try:
-        graph = parse_graph(path.read_text("utf-8-sig"))
-        beside = path.with_suffix(".yaml")
-        sidecar = parse_sidecar(beside.read_text("utf-8-sig")) if beside.exists() else None
-    except UnicodeDecodeError as error:
-        raise WorkflowFileError("is not UTF-8 text.") from error
-    return Workflow.of(path.stem, graph, sidecar)
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield new
+    finally:
+        new.unlink(missing_ok=True)

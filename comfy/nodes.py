@@ -1,13 +1,19 @@
 """`/object_info` → node and input types: every COMBO and V3 shape becomes one small type."""
 
 import contextlib
+import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from comfy.graph import Graph, as_link
 
 Number = int | float
+_MODEL_FILES = (
+    ".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".sft", ".onnx", ".pkl", ".engine",
+    ".torchscript",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +101,41 @@ def missing_nodes(graph: Graph, nodes: NodeTypes) -> list[str]:
     return sorted({node["class_type"] for node in graph.values()} - nodes.keys())
 
 
-def missing_models(graph: Graph, nodes: NodeTypes) -> list[str]:
-    """File names that a loader's list of choices does not hold."""
-    missing = set()
-    for node in graph.values():
+class MissingModel(NamedTuple):
+    """A file that a loader's list of choices does not hold."""
+
+    node_id: str
+    input: str
+    value: str
+
+
+def missing_models(graph: Graph, nodes: NodeTypes) -> list[MissingModel]:
+    missing = []
+    for node_id, node in graph.items():
         node_type = nodes.get(node["class_type"])
         for name, value in node["inputs"].items():
             declared = node_type.inputs.get(name) if node_type else None
             if declared is None or declared.type != "COMBO" or declared.upload or as_link(value):
                 continue
-            if name.endswith("_name") and "." in str(value) and value not in declared.choices:
-                missing.add(str(value))
-    return sorted(missing)
+            if _is_model(str(value)) and value not in declared.choices:
+                missing.append(MissingModel(node_id, name, str(value)))
+    return missing
+
+
+def closest_model(missing: MissingModel, graph: Graph, nodes: NodeTypes) -> str | None:
+    """The most similar name that the same loader offers."""
+    declared = nodes[graph[missing.node_id]["class_type"]].inputs[missing.input]
+    by_stem = {_stem(str(each)): str(each) for each in declared.choices}
+    near = difflib.get_close_matches(_stem(missing.value), by_stem, 1, 0.6)
+    return by_stem[near[0]] if near else None
+
+
+def _is_model(value: str) -> bool:
+    return value.lower().endswith(_MODEL_FILES)
+
+
+def _stem(path: str) -> str:
+    return re.split(r"[\\/]", path)[-1].rsplit(".", 1)[0].casefold()
 
 
 def merged(servers: Iterable[NodeTypes]) -> dict[str, NodeType]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from comfy.errors import ParameterError
+from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
-from comfy.parameters import Parameter, Role, type_of
+from comfy.nodes import NodeTypes
+from comfy.parameters import FILES, Parameter, Role, type_of
 
 SEED_MAX = 2**64 - 1  # ComfyUI refuses more
 
@@ -21,8 +22,9 @@ _DENIED = re.compile(
     r"|.*api_key.*|.*token",
     re.IGNORECASE,
 )
-_DENIED_CLASSES = re.compile(
-    r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|Train.*|ModelMerge.*",
+# Classes that read folders, train, or fill the disk with models.
+_DANGEROUS = re.compile(
+    r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|.*Train.*|LossGraph.*",
     re.IGNORECASE,
 )
 _NUMBER_MAX = 10**25
@@ -36,7 +38,7 @@ def coerce(parameter: Parameter, value: object) -> Any:
         raise ParameterError(f"`{parameter.name}` takes a smaller number.")
     if isinstance(value, list | dict) or value is None:
         raise ParameterError(f"`{parameter.name}` takes one value, not a list or an object.")
-    if parameter.choices and parameter.role is not Role.IMAGE:
+    if parameter.choices and parameter.role not in FILES:
         return _choice(parameter, value)
     match parameter.type:
         case "INT" | "FLOAT":
@@ -113,7 +115,12 @@ def overrides(
     """
     if not isinstance(data, dict):
         raise ParameterError('`overrides` looks like {"6": {"inputs": {"text": "a cat"}}}.')
-    declared = {ref: each for each in parameters.values() for ref in each.targets}
+    declared = {
+        ref: each
+        for each in parameters.values()
+        for ref in each.targets
+        if privileged or not each.hidden
+    }
     values: dict[InputRef, Any] = {}
     for node_id, body in data.items():
         if node_id not in graph:
@@ -126,7 +133,7 @@ def overrides(
         for name, value in inputs.items():
             ref = InputRef(node_id, name)
             parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
-            if parameter is None or _is_denied(graph, ref):
+            if parameter is None or is_denied(graph, ref):
                 raise ParameterError(f"`overrides`: {ref} is not open to be set here.")
             values[ref] = (
                 coerce_guessed(parameter, value)
@@ -153,6 +160,24 @@ def _undeclared(graph: Graph, ref: InputRef) -> Parameter | None:
     return Parameter(str(ref), Role.OTHER, (ref,), type_of(current), current)
 
 
-def _is_denied(graph: Graph, ref: InputRef) -> bool:
+def is_denied(graph: Graph, ref: InputRef) -> bool:
     class_type = graph[ref.node_id]["class_type"]
-    return bool(_DENIED.fullmatch(ref.name) or _DENIED_CLASSES.fullmatch(class_type))
+    name = ref.name.rsplit(".")[-1]
+    return bool(_DENIED.fullmatch(name) or _DANGEROUS.fullmatch(class_type))
+
+
+def refuse_dangerous(graph: Graph, nodes: NodeTypes) -> None:
+    """What nobody may bring in over Discord; the owner can, by putting the file into the folder."""
+    used = sorted({node["class_type"] for node in graph.values()})
+    for what, classes in (
+        (
+            "reads folders or writes models on the server",
+            filter(_DANGEROUS.fullmatch, used),
+        ),
+        ("spends the owner's credits", (n for n in used if n in nodes and nodes[n].api_node)),
+    ):
+        if found := list(classes):
+            raise WorkflowFileError(
+                f"uses {', '.join(found)}, which {what}. Only the bot's owner can add it, by "
+                "putting the file into the workflows folder."
+            )

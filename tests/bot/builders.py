@@ -9,10 +9,10 @@ from typing import Any
 
 from bot.jobs import Job, JobState, Request
 from comfy.graph import Graph
-from comfy.library import Sidecar, Workflow
 from comfy.nodes import NodeTypes, parse_object_info
 from comfy.standin import MODELS
 from comfy.standin_info import object_info
+from comfy.workflow import Sidecar, Workflow
 
 NOW = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 CHECKPOINT = "sd_xl_base_1.0.safetensors"

@@ -14,9 +14,10 @@ from aiohttp.test_utils import TestServer
 from bot.health import Finding, Level, examine_server, library_findings, runs_on
 from comfy.client import Access, ComfyClient
 from comfy.graph import Graph
-from comfy.library import Library, Workflow
+from comfy.library import Library
 from comfy.models import SystemStats
 from comfy.nodes import NodeTypes
+from comfy.workflow import Workflow
 from tests.bot.builders import NODES, PLAIN, a_graph, a_workflow, write_workflow
 from tests.fakes.comfyui import FakeComfyUI
 

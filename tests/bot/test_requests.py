@@ -12,7 +12,7 @@ from bot.jobs import Request
 from bot.requests import PROMPT_MAX, Author, Wish, build, check_limits, target_nodes
 from comfy.errors import ParameterError
 from comfy.graph import Graph
-from comfy.library import Workflow
+from comfy.workflow import Workflow
 from tests.bot.builders import NODES, NOW, PLAIN, TXT2IMG, a_graph, a_workflow
 
 MEMBER = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4)

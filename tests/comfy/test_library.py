@@ -12,9 +12,10 @@ import pytest
 import comfy.library
 from comfy.errors import WorkflowFileError
 from comfy.graph import InputRef
-from comfy.library import Library, Sidecar, Workflow, parse_sidecar, read_workflow
+from comfy.library import Library, read_workflow
 from comfy.nodes import InputType, NodeType
 from comfy.parameters import Role
+from comfy.workflow import Sidecar, Workflow, parse_sidecar
 from tests.fakes.recordings import graph_of
 
 GRAPH = graph_of("a1_txt2img_success")

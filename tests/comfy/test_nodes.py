@@ -179,7 +179,9 @@ def test_models_that_a_server_lacks_are_choices_that_it_does_not_offer(
         free_name=["STRING"],
     )
 
-    assert missing_models(using("Loader", **inputs), nodes) == missing
+    found = missing_models(using("Loader", **inputs), nodes)
+
+    assert sorted(each.value for each in found) == missing
 
 
 def test_a_node_that_a_server_lacks_misses_no_model() -> None:

@@ -1,0 +1,177 @@
+"""What a moderator decides about one workflow: its new sidecar, or a sentence why not. Pure."""
+
+import re
+from typing import Any
+
+from bot.errors import UserError
+from comfy.graph import InputRef, as_link
+from comfy.nodes import NodeTypes
+from comfy.parameters import FILES, Parameter, Role
+from comfy.values import coerce, is_denied
+from comfy.workflow import Allowed, ParameterSettings, Sidecar, Workflow
+
+_PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_TITLE_MAX, _DESCRIPTION_MAX = 100, 300
+
+
+def enabled(workflow: Workflow, *, on: bool) -> Sidecar:
+    return workflow.sidecar.model_copy(update={"enabled": on})
+
+
+def described(
+    workflow: Workflow, title: str | None, description: str | None, parameter: str | None
+) -> Sidecar:
+    """With *parameter* the description is that parameter's."""
+    if title is None and description is None:
+        raise UserError("Give a `title`, a `description`, or both.")
+    if title is not None and len(title) > _TITLE_MAX:
+        raise UserError(f"A title has at most {_TITLE_MAX} characters.")
+    if description is not None and len(description) > _DESCRIPTION_MAX:
+        raise UserError(f"A description has at most {_DESCRIPTION_MAX} characters.")
+    if parameter is not None:
+        if title is not None or description is None:
+            raise UserError("A parameter takes a `description` and no `title`.")
+        name = find_parameter(workflow, parameter).name
+        return _with(workflow, name, description=description)
+    given = {"title": title, "description": description}
+    return workflow.sidecar.model_copy(
+        update={key: value.strip() for key, value in given.items() if value is not None}
+    )
+
+
+def exposed(workflow: Workflow, parameter: str, target: str | None) -> Sidecar:
+    """Opens a hidden parameter, or makes one of an input of the graph (`node_id.input`)."""
+    name = _own_name(parameter)
+    if target is None:
+        found = find_parameter(workflow, name)
+        if not found.hidden:
+            raise UserError(f"`{parameter}` is open already. To open another input, give `target`.")
+        return _with(workflow, name, hidden=False)
+    if not _PARAMETER_NAME.fullmatch(name):
+        raise UserError("A parameter's name has small letters, digits and _, at most 32 of them.")
+    ref = _target(workflow, target)
+    for other, settings in workflow.sidecar.parameters.items():
+        if other != name and tuple(ref) in settings.targets:
+            raise UserError(f"{ref} is set by `{other}` already. One input has one parameter.")
+    return _with(workflow, name, targets=[tuple(ref)], hidden=False)
+
+
+def hidden(workflow: Workflow, parameter: str) -> Sidecar:
+    found = find_parameter(workflow, parameter)
+    if found.hidden:
+        raise UserError(f"`{parameter}` is hidden already.")
+    return _with(workflow, found.name, hidden=True)
+
+
+def limited(
+    workflow: Workflow,
+    parameter: str,
+    low: float | None,
+    high: float | None,
+    default: str | None,
+    nodes: NodeTypes,
+) -> Sidecar:
+    """What is None stays as it is; without any value the limits and the default go."""
+    found = find_parameter(workflow, parameter)
+    if low is None and high is None and default is None:
+        return _with(workflow, found.name, min=None, max=None, default=None)
+    is_number = found.type in ("INT", "FLOAT")
+    if not is_number and (low is not None or high is not None):
+        raise UserError(f"`{parameter}` is no number, so it has no range. It can have a `default`.")
+    bounds = {"min": low, "max": high}
+    given: dict[str, Any] = {
+        key: _whole(value) for key, value in bounds.items() if value is not None
+    }
+    before = workflow.sidecar.parameters.get(found.name, ParameterSettings())
+    lowest, highest = given.get("min", before.min), given.get("max", before.max)
+    if lowest is not None and highest is not None and lowest > highest:
+        raise UserError(f"The smallest value ({lowest}) is above the largest ({highest}).")
+    if default is not None:
+        narrowed = Workflow.of(
+            workflow.name, workflow.graph, _with(workflow, found.name, default=None, **given)
+        )
+        given["default"] = coerce(narrowed.parameters(nodes)[found.name], default)
+    elif before.default is not None and given:
+        given["default"] = None if _outside(before.default, lowest, highest) else before.default
+    return _with(workflow, found.name, **given)
+
+
+def allowed(workflow: Workflow, role_id: int | None, channel_id: int | None) -> Sidecar:
+    """Adds a role or a channel; without either it is open to everybody, everywhere."""
+    before = workflow.sidecar.allow
+    roles = dict.fromkeys([*before.roles, role_id] if role_id else before.roles)
+    channels = dict.fromkeys([*before.channels, channel_id] if channel_id else before.channels)
+    after = Allowed(roles=list(roles), channels=list(channels))
+    if role_id is None and channel_id is None:
+        after = Allowed()
+    return workflow.sidecar.model_copy(update={"allow": after})
+
+
+def find_parameter(workflow: Workflow, name: str) -> Parameter:
+    parameters = workflow.parameters({})
+    found = parameters.get(_own_name(name))
+    if found is None:
+        names = ", ".join(f"`{shown_name(each)}`" for each in parameters) or "none"
+        raise UserError(f"{workflow.name} has no parameter `{name}`. It has: {names}.")
+    return found
+
+
+def shown_name(name: str) -> str:
+    """As members type it: the text is the option `prompt`."""
+    return "prompt" if name == Role.TEXT else name
+
+
+def targets(workflow: Workflow) -> list[InputRef]:
+    """Inputs that `expose` takes: values of their own that no person may misuse."""
+    files = {
+        ref
+        for each in workflow.parameters({}).values()
+        if each.role in FILES
+        for ref in each.targets
+    }
+    return [
+        ref
+        for node_id, node in workflow.graph.items()
+        for name, value in node["inputs"].items()
+        if isinstance(value, str | int | float)
+        and not is_denied(workflow.graph, ref := InputRef(node_id, name))
+        and ref not in files
+    ]
+
+
+def _own_name(name: str) -> str:
+    name = name.strip().casefold()
+    return str(Role.TEXT) if name == "prompt" else name
+
+
+def _target(workflow: Workflow, text: str) -> InputRef:
+    open_ones = {str(ref): ref for ref in targets(workflow)}
+    if text in open_ones:
+        return open_ones[text]
+    for node_id, node in workflow.graph.items():
+        for name, value in node["inputs"].items():
+            if f"{node_id}.{name}" == text:
+                if as_link(value):
+                    raise UserError(f"{text} is linked to another node, so it has no own value.")
+                raise UserError(f"{text} may not be set from Discord: it reaches beyond pictures.")
+    raise UserError(f"{workflow.name} has no input {text[:80]}. It looks like `3.steps`.")
+
+
+def _with(workflow: Workflow, name: str, **update: Any) -> Sidecar:
+    """The sidecar with these settings of one parameter; settings that say nothing are left out."""
+    parameters = dict(workflow.sidecar.parameters)
+    settings = parameters.get(name, ParameterSettings()).model_copy(update=update)
+    parameters[name] = settings
+    if settings == ParameterSettings():
+        del parameters[name]
+    return workflow.sidecar.model_copy(update={"parameters": parameters})
+
+
+def _whole(value: float) -> int | float:
+    return int(value) if value == int(value) else value
+
+
+def _outside(value: Any, low: Any, high: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (low is not None and value < low) or (high is not None and value > high)

@@ -1,0 +1,166 @@
+"""What moderators do to the workflows: checked, written to the folder, and logged."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bot.audit import Change, difference
+from bot.errors import StoreError, UserError
+from bot.health import examine_workflow
+from bot.servers import Servers
+from bot.store import Store
+from comfy.errors import ConversionError, LibraryError, WorkflowFileError
+from comfy.graph import Graph
+from comfy.library import Library
+from comfy.nodes import missing_nodes
+from comfy.validation import complaints
+from comfy.values import refuse_dangerous
+from comfy.workflow import Sidecar, Workflow, name_of
+from comfy.workflow_file import Format, read, to_graph
+
+log = logging.getLogger(__name__)
+
+# Faults that no server's owner can mend: nothing such a graph asks for would come out.
+_HOPELESS = {"bad_linked_input", "prompt_no_outputs"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of an upload. *problems*: by server, what keeps it from running it."""
+
+    workflow: Workflow
+    format: Format
+    replaced: bool
+    problems: Mapping[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def dry_run(workflow: Workflow, servers: Servers) -> dict[str, list[str]]:
+    """By server; an empty list where it would run."""
+    return {
+        name: examine_workflow(workflow.graph, server.nodes)
+        if server.nodes
+        else [f"does not answer ({server.problem})."]
+        for name, server in servers.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Moderator:
+    """One person who manages the workflows. Refusals are `UserError` and `ComfyError`."""
+
+    user_id: int
+    guild_id: int
+    library: Library
+    store: Store
+    servers: Servers
+
+    async def add(self, data: bytes, filename: str, name: str | None, *, replace: bool) -> Report:
+        """An upload in any format becomes a workflow, or nothing changes."""
+        name = name if name is not None else name_of(filename)
+        if not name:
+            raise UserError("I cannot make a name of this file's. Give a `name`.")
+        file = await asyncio.to_thread(read, data)
+        info: dict[str, Any] = {}
+        if file.editor is not None:
+            info = await self.servers.raw_object_info()
+            if file.needs_server and not info:
+                raise UserError(
+                    "This file is in the editor's format, which only a ComfyUI server can explain, "
+                    "and none answers now. Try again, or upload Workflow > Export (API)."
+                )
+        try:
+            graph, note = await asyncio.to_thread(to_graph, file, info)
+        except ConversionError as error:
+            remedy = " Install them with ComfyUI-Manager and add it again." if error.missing else ""
+            raise WorkflowFileError(f"{error}{remedy}") from error
+        await asyncio.to_thread(self._refuse, graph)
+        before = self.library.workflows.get(name)
+        dropped = await self.library.add(name, graph, replace=replace)
+        workflow = self.library.workflows[name]
+        await self._record(name, "replace" if before else "add", _about(before), _about(workflow))
+        notes = [note] if note else []
+        if dropped:
+            names = ", ".join(f"`{each}`" for each in dropped)
+            notes.append(f"Its settings of {names} did not fit any more and are gone.")
+        problems = await asyncio.to_thread(dry_run, workflow, self.servers)
+        return Report(workflow, file.format, before is not None, problems, notes)
+
+    async def remove(self, name: str) -> None:
+        before = self.library.workflows.get(name)
+        await self.library.remove(name)
+        await self._record(name, "remove", _about(before), {})
+
+    async def restore(self, name: str, moment: datetime | None) -> datetime:
+        before = self.library.workflows.get(name)
+        restored = await self.library.restore(name, moment)
+        await self._record(name, "restore", _about(before), _about(self.library.workflows[name]))
+        return restored
+
+    async def rename(self, name: str, new: str) -> None:
+        await self.library.rename(name, new)
+        await self.store.rename_workflow(name, new)
+        await self._record(new, "rename", {"name": name}, {"name": new})
+
+    async def configure(
+        self, name: str, action: str, change: Callable[[Workflow], Sidecar]
+    ) -> Workflow:
+        """*change* sees the workflow as it is on disk when its turn comes."""
+        before, after = await self.library.configure(name, change)
+        if before != after:
+            await self._record(name, action, *difference(before, after))
+        return self.library.workflows[name]
+
+    async def set_default(self, name: str | None, channel_id: int | None) -> None:
+        if name is not None and name not in self.library.workflows:
+            raise LibraryError(f"There is no workflow named {name}.")
+        before = await self.store.default_workflow(self.guild_id, channel_id)
+        await self.store.set_default(self.guild_id, channel_id, name)
+        where = f"default in {channel_id}" if channel_id else "default"
+        if about := name or before:
+            old, new = ({where: each} if each else {} for each in (before, name))
+            await self._record(about, "default", old, new)
+
+    def _refuse(self, graph: Graph) -> None:
+        nodes = self.servers.nodes
+        refuse_dangerous(graph, nodes)
+        if nodes and not missing_nodes(graph, nodes):
+            for each in complaints(graph, nodes):
+                if each.kind == "prompt_no_outputs":
+                    raise WorkflowFileError("has no node that saves or shows anything. Add one.")
+                if each.kind in _HOPELESS:
+                    where = f"{each.node_id}.{each.input}"
+                    raise WorkflowFileError(
+                        f"links {where} to something that is not: {each.details}."
+                    )
+
+    async def _record(
+        self, workflow: str, action: str, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        change = Change(
+            at=datetime.now(UTC),
+            guild_id=self.guild_id,
+            user_id=self.user_id,
+            workflow=workflow,
+            action=action,
+            before=before,
+            after=after,
+        )
+        log.info("workflow %s: %s by %s", workflow, action, self.user_id)
+        try:
+            await self.store.record(change)
+        except StoreError:  # the change is made; this line stands in for its row
+            log.exception("the audit log could not take %r", change)
+
+
+def _about(workflow: Workflow | None) -> dict[str, Any]:
+    if workflow is None:
+        return {}
+    text = json.dumps(workflow.graph, sort_keys=True)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return {"graph": f"{len(workflow.graph)} nodes, {mark}"}

@@ -1,0 +1,413 @@
+"""/workflow: moderators add the workflows and decide what members may set in them."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot import curation
+from bot.app import Comfycord
+from bot.audit import lines
+from bot.cards import TEXT_LIMIT, fitting, layout, stamp
+from bot.errors import UserError
+from bot.moderation import Moderator, Report, dry_run
+from bot.texts import neutral
+from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices
+from cogs.workflows import parameter_line
+from comfy.errors import WorkflowFileError
+from comfy.workflow import Workflow, dump_sidecar
+
+_UPLOAD_MAX = 25 * 2**20  # bytes; a picture carries its workflow and its pixels
+_FORMATS = {"api": "API format", "editor": "the editor's format", "picture": "a picture"}
+_CHANGES = 8
+_MOMENT = "%Y-%m-%d %H:%M:%S.%f"
+
+_Name = app_commands.Range[str, 1, 200]
+_Parameter = app_commands.Range[str, 1, 60]
+
+
+@app_commands.guild_only()
+@app_commands.default_permissions(manage_guild=True)
+class Moderation(commands.GroupCog, group_name="workflow"):
+    """Add and manage workflows."""
+
+    def __init__(self, bot: Comfycord) -> None:
+        self.bot = bot
+        super().__init__()
+
+    async def interaction_check(self, interaction: Interaction) -> bool:  # type: ignore[override]
+        """At every execution: what Discord's settings page allows is only a hint."""
+        if not interaction.permissions.manage_guild:
+            raise app_commands.MissingPermissions(["manage_guild"])
+        chosen, known = self.bot.config.discord.guilds, self.bot.guilds
+        if interaction.guild_id not in chosen and (chosen or len(known) > 1):
+            raise UserError(
+                "Workflows are shared by all Discord servers I am in, so the owner must say whose "
+                "moderators manage them: `discord.guilds` in config.yaml."
+            )
+        return True
+
+    def _moderator(self, interaction: Interaction) -> Moderator:
+        bot = self.bot
+        return Moderator(
+            interaction.user.id, interaction.guild_id or 0, bot.library, bot.store, bot.servers
+        )
+
+    @app_commands.command()
+    @app_commands.describe(
+        file="What ComfyUI saved: a workflow in any format, or a picture that carries one",
+        name="What members choose; left out, the file's name",
+        replace="Take the place of the workflow of this name; /workflow restore undoes it",
+    )
+    async def add(
+        self,
+        interaction: Interaction,
+        file: discord.Attachment,
+        name: _Name | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Add a workflow and see what I found in it."""
+        if file.size > _UPLOAD_MAX:
+            raise UserError(f"The file is larger than {_UPLOAD_MAX // 2**20} MB.")
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        try:
+            data = await file.read()
+        except (discord.HTTPException, OSError) as error:
+            raise UserError("Discord did not give me the file. Upload it again.") from error
+        moderator = self._moderator(interaction)
+        try:
+            report = await moderator.add(data, file.filename, name, replace=replace)
+        except WorkflowFileError as error:
+            raise UserError(f"{neutral(file.filename, 80)} {neutral(str(error), 600)}") from error
+        await interaction.edit_original_response(view=_report_card(self.bot, report))
+
+    @app_commands.command()
+    async def show(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Show a workflow: its graph, what is open, who may use it, and who changed what."""
+        changes = await self.bot.store.changes(workflow.name, _CHANGES)
+        log = [
+            f"{stamp(each.at)} <@{each.user_id}> {each.action}"
+            + "".join(f"\n-# {neutral(line, 150)}" for line in lines(each))
+            for each in changes
+        ]
+        text = _text([*_about(self.bot, workflow), "**Changes**" if log else "", *log])
+        await interaction.response.send_message(
+            view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
+        )
+
+    @app_commands.command()
+    @app_commands.describe(name="Its new name")
+    async def rename(
+        self, interaction: Interaction, workflow: AnyWorkflowOption, name: _Name
+    ) -> None:
+        """Give a workflow another name."""
+        await self._moderator(interaction).rename(workflow.name, name)
+        await _say(interaction, f"{_code(workflow.name)} is now {_code(name)}.")
+
+    @app_commands.command()
+    async def remove(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Remove a workflow; /workflow restore brings it back."""
+        await self._moderator(interaction).remove(workflow.name)
+        await _say(
+            interaction,
+            f"{_code(workflow.name)} is gone. `/workflow restore` brings it back; jobs that wait "
+            "still run.",
+        )
+
+    @app_commands.command()
+    @app_commands.describe(
+        workflow="One that was replaced or removed", version="Left out: the version before this one"
+    )
+    async def restore(
+        self, interaction: Interaction, workflow: _Name, version: str | None = None
+    ) -> None:
+        """Bring back a workflow as it was before it was replaced or removed."""
+        restored = await self._moderator(interaction).restore(workflow, _moment(version))
+        await _say(interaction, f"{_code(workflow)} is again as it was {stamp(restored)}.")
+
+    @restore.autocomplete("workflow")
+    async def complete_earlier(self, interaction: Interaction, value: str) -> Choices:
+        names = self.bot.library.earlier
+        return choices((each, each) for each in names if value.casefold() in each.casefold())
+
+    @restore.autocomplete("version")
+    async def complete_version(self, interaction: Interaction, value: str) -> Choices:
+        moments = self.bot.library.earlier.get(str(interaction.namespace.workflow), ())
+        return choices(
+            (f"until {each:%Y-%m-%d %H:%M} UTC", f"{each:{_MOMENT}}") for each in moments
+        )
+
+    @app_commands.command()
+    async def export(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Get a workflow's files: API format, which ComfyUI opens too, and its settings."""
+        graph = json.dumps(workflow.graph, ensure_ascii=False, indent=2).encode()
+        files = [discord.File(io.BytesIO(graph), f"{workflow.name}.json")]
+        if sidecar := dump_sidecar(workflow.sidecar):
+            files.append(discord.File(io.BytesIO(sidecar.encode()), f"{workflow.name}.yaml"))
+        await interaction.response.send_message(files=files, ephemeral=True)
+
+    @app_commands.command()
+    async def enable(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Switch a workflow on again."""
+        change = partial(curation.enabled, on=True)
+        await self._moderator(interaction).configure(workflow.name, "enable", change)
+        await _say(interaction, f"{_code(workflow.name)} can be used.")
+
+    @app_commands.command()
+    async def disable(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Switch a workflow off; nothing is lost."""
+        change = partial(curation.enabled, on=False)
+        await self._moderator(interaction).configure(workflow.name, "disable", change)
+        await _say(interaction, f"{_code(workflow.name)} is off. Jobs that wait still run.")
+
+    @app_commands.command()
+    @app_commands.describe(
+        workflow="Left out: no default of its own any more",
+        channel="Only in this channel; left out, in the whole server",
+    )
+    async def default(
+        self,
+        interaction: Interaction,
+        workflow: AnyWorkflowOption | None = None,
+        channel: discord.abc.GuildChannel | discord.Thread | None = None,
+    ) -> None:
+        """Choose what /generate runs when nobody names a workflow."""
+        name = workflow.name if workflow else None
+        await self._moderator(interaction).set_default(name, channel.id if channel else None)
+        where = channel.mention if channel else "This server"
+        what = f"runs {_code(name)}" if name else "has no default of its own"
+        await _say(interaction, f"{where} {what} when nobody names a workflow.")
+
+    @app_commands.command()
+    @app_commands.describe(
+        title="What the lists show",
+        description="One sentence for members",
+        parameter="Describe this parameter instead",
+    )
+    async def describe(
+        self,
+        interaction: Interaction,
+        workflow: AnyWorkflowOption,
+        title: str | None = None,
+        description: str | None = None,
+        parameter: _Parameter | None = None,
+    ) -> None:
+        """Give a workflow a title and a description, or one of its parameters a description."""
+        change = partial(
+            curation.described, title=title, description=description, parameter=parameter
+        )
+        await self._moderator(interaction).configure(workflow.name, "describe", change)
+        await _say(interaction, f"{_code(workflow.name)} is described.")
+
+    @app_commands.command()
+    @app_commands.describe(
+        parameter="A hidden parameter, or the name of a new one",
+        target="For a new one: the input that it sets, as node.input",
+    )
+    async def expose(
+        self,
+        interaction: Interaction,
+        workflow: AnyWorkflowOption,
+        parameter: _Parameter,
+        target: str | None = None,
+    ) -> None:
+        """Let members set a parameter."""
+        change = partial(curation.exposed, parameter=parameter, target=target)
+        await self._moderator(interaction).configure(workflow.name, "expose", change)
+        await _say(interaction, f"Members can set {_code(parameter)} of {_code(workflow.name)}.")
+
+    @app_commands.command()
+    @app_commands.describe(parameter="What members may no longer set")
+    async def hide(
+        self, interaction: Interaction, workflow: AnyWorkflowOption, parameter: _Parameter
+    ) -> None:
+        """Keep members from setting a parameter."""
+        change = partial(curation.hidden, parameter=parameter)
+        await self._moderator(interaction).configure(workflow.name, "hide", change)
+        await _say(interaction, f"{_code(parameter)} of {_code(workflow.name)} is hidden.")
+
+    @app_commands.command()
+    @app_commands.describe(
+        parameter="Without any of the values below, its limits and its default go",
+        min="The smallest value",
+        max="The largest value",
+        default="What it is when nobody sets it",
+    )
+    async def limit(
+        self,
+        interaction: Interaction,
+        workflow: AnyWorkflowOption,
+        parameter: _Parameter,
+        min: float | None = None,
+        max: float | None = None,
+        default: app_commands.Range[str, 1, 6000] | None = None,
+    ) -> None:
+        """Set a parameter's range and its default."""
+        change = partial(
+            curation.limited,
+            parameter=parameter,
+            low=min,
+            high=max,
+            default=default,
+            nodes=self.bot.servers.nodes,
+        )
+        after = await self._moderator(interaction).configure(workflow.name, "limit", change)
+        found = curation.find_parameter(after, parameter)
+        limited = after.parameters(self.bot.servers.nodes)[found.name]
+        await _say(interaction, parameter_line(limited))
+
+    @app_commands.command()
+    @app_commands.describe(
+        role="Only for members with this role (and those allowed before)",
+        channel="Only in this channel (and those allowed before)",
+    )
+    async def allow(
+        self,
+        interaction: Interaction,
+        workflow: AnyWorkflowOption,
+        role: discord.Role | None = None,
+        channel: discord.abc.GuildChannel | discord.Thread | None = None,
+    ) -> None:
+        """Say who may use a workflow and where; without role and channel, everybody everywhere."""
+        change = partial(
+            curation.allowed,
+            role_id=role.id if role else None,
+            channel_id=channel.id if channel else None,
+        )
+        after = await self._moderator(interaction).configure(workflow.name, "allow", change)
+        await _say(interaction, f"{_code(workflow.name)}: {_allowed(after)}.")
+
+    @app_commands.command()
+    async def test(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
+        """Check on every ComfyUI server whether a workflow would run, without running it."""
+        problems = dry_run(workflow, self.bot.servers)
+        text = _text([f"### Test of {neutral(workflow.title, 100)}", *_dry_run_lines(problems)])
+        await interaction.response.send_message(
+            view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
+        )
+
+    @expose.autocomplete("parameter")
+    @hide.autocomplete("parameter")
+    @limit.autocomplete("parameter")
+    @describe.autocomplete("parameter")
+    async def complete_parameter(self, interaction: Interaction, value: str) -> Choices:
+        workflow = self.bot.library.workflows.get(str(interaction.namespace.workflow))
+        if workflow is None:
+            return []
+        command = interaction.command.name if interaction.command else ""
+        names = [
+            curation.shown_name(each.name)
+            for each in workflow.parameters({}).values()
+            if command not in ("hide", "expose") or each.hidden is (command == "expose")
+        ]
+        return choices((each, each) for each in names if value.casefold() in each.casefold())
+
+    @expose.autocomplete("target")
+    async def complete_target(self, interaction: Interaction, value: str) -> Choices:
+        workflow = self.bot.library.workflows.get(str(interaction.namespace.workflow))
+        refs = curation.targets(workflow) if workflow else []
+        graph = workflow.graph if workflow else {}
+        labels = (
+            (f"{ref} = {graph[ref.node_id]['inputs'][ref.name]!r:.40} · {_class(graph, ref)}", ref)
+            for ref in refs
+        )
+        return choices(
+            (label, str(ref)) for label, ref in labels if value.casefold() in label.casefold()
+        )
+
+
+async def _say(interaction: Interaction, text: str) -> None:
+    await interaction.response.send_message(text, ephemeral=True)
+
+
+def _code(name: str) -> str:
+    return f"`{name.replace('`', '')[:100]}`"
+
+
+def _class(graph: Mapping[str, Mapping[str, object]], ref: tuple[str, str]) -> object:
+    return graph[ref[0]]["class_type"]
+
+
+def _moment(version: str | None) -> datetime | None:
+    if version is None:
+        return None
+    try:
+        return datetime.strptime(version, _MOMENT).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise UserError("Choose a `version` from the list, or leave it out.") from error
+
+
+def _report_card(bot: Comfycord, report: Report) -> ui.LayoutView:
+    workflow = report.workflow
+    done = "replaced; `/workflow restore` undoes it" if report.replaced else "added"
+    head = f"### {neutral(workflow.title, 100)} is {done}"
+    came = f"It came as {_FORMATS[report.format]}: {_summary(workflow)}"
+    parameters = workflow.parameters(bot.servers.nodes).values()
+    found = [f"**{len(parameters)} controls**", *map(parameter_line, parameters)]
+    notes = [f"⚠️ {neutral(note, 400)}" for note in (*workflow.notes, *report.notes)]
+    tail = f"-# Try it: `/generate workflow:{workflow.name}`"
+    text = _text([head, came, *_dry_run_lines(report.problems), *notes, *found], len(tail))
+    return layout(ui.Container(ui.TextDisplay(f"{text}\n{tail}")))
+
+
+def _about(bot: Comfycord, workflow: Workflow) -> list[str]:
+    sidecar = workflow.sidecar
+    state = "on" if sidecar.enabled else "**off**"
+    earlier = len(bot.library.earlier.get(workflow.name, ()))
+    problem = bot.library.problems.get(f"{workflow.name}.json")
+    return [
+        f"### {neutral(workflow.title, 100)}",
+        f"`{workflow.name}` is {state}, {_allowed(workflow)}.",
+        neutral(sidecar.description),
+        f"⚠️ The file {neutral(problem, 300)} Its last good version runs." if problem else "",
+        _summary(workflow),
+        *_dry_run_lines(dry_run(workflow, bot.servers)),
+        *(f"⚠️ {neutral(note, 400)}" for note in workflow.notes),
+        *map(parameter_line, workflow.parameters(bot.servers.nodes).values()),
+        f"-# {earlier} earlier versions for `/workflow restore`" if earlier else "",
+    ]
+
+
+def _summary(workflow: Workflow) -> str:
+    """12 nodes: 4 CLIPTextEncode, KSampler, …; makes image."""
+    counted = Counter(node["class_type"] for node in workflow.graph.values())
+    named = [f"{n} {name}" if n > 1 else name for name, n in counted.most_common(6)]
+    more = ", …" if len(counted) > 6 else ""
+    kinds = ", ".join(sorted({each.kind for each in workflow.outputs})) or "nothing"
+    return f"{len(workflow.graph)} nodes ({neutral(', '.join(named), 200)}{more}); makes {kinds}."
+
+
+def _allowed(workflow: Workflow) -> str:
+    allow = workflow.sidecar.allow
+    who = ", ".join(f"<@&{each}>" for each in allow.roles) or "everybody"
+    where = ", ".join(f"<#{each}>" for each in allow.channels) or "everywhere"
+    return f"for {who}, {'in ' if allow.channels else ''}{where}"
+
+
+def _dry_run_lines(problems: Mapping[str, list[str]]) -> list[str]:
+    told = []
+    for server, each in problems.items():
+        if not each:
+            told.append(f"✅ {server} can run it.")
+        told += [f"❌ {server}: {neutral(problem, 300)}" for problem in each[:5]]
+        if len(each) > 5:
+            told.append(f"-# and {len(each) - 5} more on {server}")
+    return told or ["⚠️ No ComfyUI server is set up, so nothing could be checked."]
+
+
+def _text(parts: list[str], reserved: int = 0) -> str:
+    parts = [each for each in parts if each]
+    kept = fitting(parts, TEXT_LIMIT - 40 - reserved)
+    if len(kept) < len(parts):
+        kept.append(f"-# and {len(parts) - len(kept)} more lines")
+    return "\n".join(kept)
+
+
+async def setup(bot: Comfycord) -> None:
+    await bot.add_cog(Moderation(bot))

@@ -1,0 +1,69 @@
+"""What is found in one workflow file, as `comfycord inspect` tells it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfy.discovery import Discovery, discover
+from comfy.editor import Json
+from comfy.errors import ConversionError
+from comfy.nodes import MissingModel, NodeTypes, missing_models, missing_nodes, parse_object_info
+from comfy.parameters import Parameter
+from comfy.workflow_file import Format, WorkflowFile, to_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """*missing_nodes* and *missing_models* are empty while no server is known."""
+
+    format: Format
+    found: Discovery
+    missing_nodes: tuple[str, ...] = ()
+    missing_models: tuple[MissingModel, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> Json:
+        return {
+            "format": str(self.format),
+            "parameters": [_parameter(each) for each in self.found.parameters.values()],
+            "outputs": [{"node_id": o.node_id, "kind": o.kind} for o in self.found.outputs],
+            "missing_nodes": list(self.missing_nodes),
+            "missing_models": [list(each) for each in self.missing_models],
+            "notes": [*self.found.notes, *self.notes],
+        }
+
+
+def inspect(file: WorkflowFile, object_info: Mapping[str, Json]) -> Inspection:
+    """*object_info*: a server's raw answer, empty if there is none.
+
+    `WorkflowFileError` where the file cannot be made a graph for another reason than nodes that
+    the server lacks.
+    """
+    try:
+        graph, note = to_graph(file, object_info)
+    except ConversionError as error:
+        if not error.missing:
+            raise
+        return Inspection(file.format, Discovery(), error.missing, (), (f"The file {error}",))
+    nodes: NodeTypes = parse_object_info(dict(object_info))
+    return Inspection(
+        file.format,
+        discover(graph, nodes),
+        tuple(missing_nodes(graph, nodes)) if nodes else (),
+        tuple(missing_models(graph, nodes)),
+        (note,) if note else (),
+    )
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "role": str(parameter.role),
+        "targets": [list(ref) for ref in parameter.targets],
+        "type": parameter.type,
+        "default": parameter.default,
+        "min": parameter.min,
+        "max": parameter.max,
+        "step": parameter.step,
+        "choices": list(parameter.choices),
+    }

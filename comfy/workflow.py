@@ -1,0 +1,244 @@
+"""A workflow: a named graph, what people may set in it, and what moderators decided. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pydantic
+import yaml
+
+from comfy.discovery import discover
+from comfy.errors import ParameterError, WorkflowFileError
+from comfy.graph import Graph, InputRef, as_link
+from comfy.nodes import NodeTypes
+from comfy.parameters import Parameter, Role, type_of, typed
+from comfy.tracing import Output
+from comfy.values import coerce, coerce_guessed
+
+NAME_MAX = 100  # Discord's limit for what an autocomplete answers
+_NAME = re.compile(rf"[^\W_][\w .()+-]{{0,{NAME_MAX - 1}}}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
+_SIDECAR_MAX = 64 * 2**10  # bytes
+# The bot finds these by their names: for the prompt, a random seed, the largest picture.
+_NEEDED = (Role.TEXT, Role.SEED, Role.WIDTH, Role.HEIGHT, Role.BATCH)
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ParameterSettings(_Strict):
+    """What a sidecar says of one parameter. Without *targets* it refines a discovered one."""
+
+    targets: list[tuple[str, str]] = pydantic.Field(default_factory=list)
+    default: str | int | float | bool | None = None
+    min: int | float | None = None
+    max: int | float | None = None
+    description: str = ""
+    hidden: bool = False
+
+
+class Allowed(_Strict):
+    """Ids of Discord's; an empty list is everybody, or everywhere."""
+
+    roles: list[int] = pydantic.Field(default_factory=list)
+    channels: list[int] = pydantic.Field(default_factory=list)
+
+
+class Sidecar(_Strict):
+    """`NAME.yaml`: everything is optional."""
+
+    title: str = ""
+    description: str = ""
+    enabled: bool = True
+    allow: Allowed = Allowed()
+    parameters: dict[str, ParameterSettings] = pydantic.Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Workflow:
+    """*notes*: what discovery could not know."""
+
+    name: str
+    graph: Graph
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    notes: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    _parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, graph: Graph, sidecar: Sidecar | None = None) -> "Workflow":
+        """Discovers the parameters; an error where the sidecar names what is not there."""
+        sidecar = sidecar or Sidecar()
+        try:
+            found = discover(graph)
+        except RecursionError as error:
+            raise WorkflowFileError("chains too many nodes to follow its links.") from error
+        declared = {
+            each: _declared(graph, each, settings)
+            for each, settings in sidecar.parameters.items()
+            if settings.targets
+        }
+        _refuse_shared(declared)
+        covered = {ref for each in declared.values() for ref in each.targets}
+
+        def taken(parameter: Parameter) -> bool:
+            """Or a limit of the sidecar could be passed under the discovered name."""
+            return bool(covered & set(parameter.targets))
+
+        left = {
+            each: replace(parameter, targets=free)
+            for each, parameter in found.parameters.items()
+            if (free := tuple(ref for ref in parameter.targets if ref not in covered))
+        }
+        for role in _NEEDED:
+            if role in found.parameters and role not in declared and taken(found.parameters[role]):
+                raise WorkflowFileError(
+                    f"has a sidecar that gives the {role} another name: call it '{role}'."
+                )
+        parameters = {
+            **declared,
+            **{k: v for k, v in left.items() if k not in declared},
+        }
+        if unknown := sidecar.parameters.keys() - parameters.keys():
+            raise WorkflowFileError(
+                f"has a sidecar that refines {min(unknown)!r}, which was not found: add targets."
+            )
+        for each, settings in sidecar.parameters.items():
+            _check_settings(_refined(parameters[each], settings), settings)
+        notes = () if Role.TEXT in declared else found.notes
+        return cls(name, graph, sidecar, notes, found.outputs, parameters)
+
+    @property
+    def title(self) -> str:
+        return self.sidecar.title or self.name
+
+    def parameters(self, nodes: NodeTypes) -> dict[str, Parameter]:
+        """By name, with the servers' types and ranges and the sidecar's narrower ones."""
+        return {
+            name: _refined(typed(each, self.graph, nodes), self.sidecar.parameters.get(name))
+            for name, each in self._parameters.items()
+        }
+
+
+def fitting(graph: Graph, sidecar: Sidecar) -> tuple[Sidecar, list[str]]:
+    """*sidecar* without the parameters that another graph no longer takes, and their names."""
+    kept: dict[str, ParameterSettings] = {}
+    dropped = []
+    for name, settings in sidecar.parameters.items():
+        candidate = sidecar.model_copy(update={"parameters": {**kept, name: settings}})
+        try:
+            Workflow.of("", graph, candidate)
+        except WorkflowFileError:
+            dropped.append(name)
+        else:
+            kept[name] = settings
+    return sidecar.model_copy(update={"parameters": kept}), dropped
+
+
+def check_name(name: str) -> str:
+    """*name*, if it can be a file's on every system and be typed in Discord."""
+    if not name.strip():
+        raise WorkflowFileError("needs a name.")
+    if len(name) > NAME_MAX:
+        raise WorkflowFileError(
+            f"has a name of {len(name)} characters, and {NAME_MAX} is the most."
+        )
+    if not _NAME.fullmatch(name) or name != name.strip(" ."):
+        raise WorkflowFileError(
+            "has a name that cannot be used. Take letters, digits, spaces and . - _ ( ) +, "
+            "with a letter or digit in front and no dot or space at the end."
+        )
+    if _RESERVED.fullmatch(name):
+        raise WorkflowFileError(f"cannot be named {name}, which Windows reserves.")
+    return name
+
+
+def name_of(filename: str) -> str:
+    """The nearest name that can be used, from a file's name; maybe empty."""
+    stem = filename.rsplit("/")[-1].rsplit("\\")[-1].rsplit(".", 1)[0]
+    letters = re.sub(r"[^\w .()+-]+|\.\.+", " ", stem)
+    return " ".join(letters.split()).lstrip("_ .()+-")[:NAME_MAX].rstrip(" .")
+
+
+def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter:
+    refs = [InputRef(*target) for target in settings.targets]
+    for ref in refs:
+        if ref.node_id not in graph or ref.name not in graph[ref.node_id]["inputs"]:
+            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is not in the graph.")
+        if as_link(graph[ref.node_id]["inputs"][ref.name]):
+            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is linked to a node.")
+    role = Role(name) if name in set(Role) else Role.OTHER
+    value = graph[refs[0].node_id]["inputs"][refs[0].name]
+    return Parameter(name, role, tuple(refs), type_of(value), value)
+
+
+def _refuse_shared(declared: Mapping[str, Parameter]) -> None:
+    owner: dict[InputRef, str] = {}
+    for name, parameter in declared.items():
+        for ref in parameter.targets:
+            if owner.setdefault(ref, name) != name:
+                raise WorkflowFileError(
+                    f"has a sidecar in which {owner[ref]!r} and {name!r} both set {ref}."
+                )
+
+
+def _refined(parameter: Parameter, settings: ParameterSettings | None) -> Parameter:
+    if settings is None:
+        return parameter
+    lows = [each for each in (parameter.min, settings.min) if each is not None]
+    highs = [each for each in (parameter.max, settings.max) if each is not None]
+    return replace(
+        parameter,
+        min=max(lows, default=None),
+        max=min(highs, default=None),
+        default=parameter.default if settings.default is None else settings.default,
+        description=settings.description,
+        hidden=settings.hidden,
+    )
+
+
+def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
+    name, low, high = parameter.name, settings.min, settings.max
+    if low is not None and high is not None and low > high:
+        raise WorkflowFileError(f"has a sidecar with a min above the max of {name}.")
+    if settings.default is not None:
+        try:
+            (coerce_guessed if settings.targets else coerce)(parameter, settings.default)
+        except ParameterError as error:
+            raise WorkflowFileError(f"has a sidecar with a wrong default: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: nine lines of them unfold into gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def parse_sidecar(text: str) -> Sidecar:
+    if len(text) > _SIDECAR_MAX:
+        raise WorkflowFileError(f"has a sidecar larger than {_SIDECAR_MAX // 1024} KB.")
+    try:
+        data: Any = yaml.load(text, _Loader)  # noqa: S506
+        return Sidecar.model_validate({} if data is None else data, strict=False)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            raise WorkflowFileError(f"has a sidecar with an unknown key `{key}`.") from error
+        raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # not only YAMLError: a date that does not exist, a tag whose value does not fit
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise WorkflowFileError(f"has a sidecar that is not plain YAML{where}.") from error
+
+
+def dump_sidecar(sidecar: Sidecar) -> str:
+    """Only what differs from a sidecar that says nothing."""
+    data = sidecar.model_dump(exclude_defaults=True, mode="json")
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)) if data else ""
