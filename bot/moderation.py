@@ -86,7 +86,7 @@ class Moderator:
         await self._record(name, "replace" if before else "add", _about(before), _about(workflow))
         notes = [note] if note else []
         if dropped:
-            names = ", ".join(f"`{each}`" for each in dropped)
+            names = ", ".join(dropped)
             notes.append(f"Its settings of {names} did not fit any more and are gone.")
         problems = await asyncio.to_thread(dry_run, workflow, self.servers)
         return Report(workflow, file.format, before is not None, problems, notes)

@@ -1,5 +1,6 @@
 """/workflow: moderators add the workflows and decide what members may set in them."""
 
+import asyncio
 import io
 import json
 from collections import Counter
@@ -96,7 +97,9 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             + "".join(f"\n-# {neutral(line, 150)}" for line in lines(each))
             for each in changes
         ]
-        text = _text([*_about(self.bot, workflow), "**Changes**" if log else "", *log])
+        problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
+        about = _about(self.bot, workflow, problems)
+        text = _text([*about, "**Changes**" if log else "", *log])
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -286,7 +289,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     @app_commands.command()
     async def test(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Check on every ComfyUI server whether a workflow would run, without running it."""
-        problems = dry_run(workflow, self.bot.servers)
+        problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
         text = _text([f"### Test of {neutral(workflow.title, 100)}", *_dry_run_lines(problems)])
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
@@ -326,6 +329,10 @@ async def _say(interaction: Interaction, text: str) -> None:
     await interaction.response.send_message(text, ephemeral=True)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _code(name: str) -> str:
     return f"`{name.replace('`', '')[:100]}`"
 
@@ -349,14 +356,14 @@ def _report_card(bot: Comfycord, report: Report) -> ui.LayoutView:
     head = f"### {neutral(workflow.title, 100)} is {done}"
     came = f"It came as {_FORMATS[report.format]}: {_summary(workflow)}"
     parameters = workflow.parameters(bot.servers.nodes).values()
-    found = [f"**{len(parameters)} controls**", *map(parameter_line, parameters)]
+    found = [f"**Found {_count(len(parameters), 'control')}**", *map(parameter_line, parameters)]
     notes = [f"⚠️ {neutral(note, 400)}" for note in (*workflow.notes, *report.notes)]
     tail = f"-# Try it: `/generate workflow:{workflow.name}`"
     text = _text([head, came, *_dry_run_lines(report.problems), *notes, *found], len(tail))
     return layout(ui.Container(ui.TextDisplay(f"{text}\n{tail}")))
 
 
-def _about(bot: Comfycord, workflow: Workflow) -> list[str]:
+def _about(bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]]) -> list[str]:
     sidecar = workflow.sidecar
     state = "on" if sidecar.enabled else "**off**"
     earlier = len(bot.library.earlier.get(workflow.name, ()))
@@ -367,10 +374,10 @@ def _about(bot: Comfycord, workflow: Workflow) -> list[str]:
         neutral(sidecar.description),
         f"⚠️ The file {neutral(problem, 300)} Its last good version runs." if problem else "",
         _summary(workflow),
-        *_dry_run_lines(dry_run(workflow, bot.servers)),
+        *_dry_run_lines(problems),
         *(f"⚠️ {neutral(note, 400)}" for note in workflow.notes),
         *map(parameter_line, workflow.parameters(bot.servers.nodes).values()),
-        f"-# {earlier} earlier versions for `/workflow restore`" if earlier else "",
+        f"-# {_count(earlier, 'earlier version')} for `/workflow restore`" if earlier else "",
     ]
 
 

@@ -10,7 +10,7 @@ from bot.errors import UserError
 from bot.requests import Author, may_use, open_parameters, target_nodes
 from bot.texts import neutral
 from comfy.graph import title
-from comfy.parameters import Parameter, Role
+from comfy.parameters import FILES, Parameter, Role
 from comfy.workflow import Workflow
 
 _CHOICES = 25  # Discord: https://docs.discord.com/developers/interactions/application-commands
@@ -52,10 +52,16 @@ async def default_workflow(interaction: Interaction) -> Workflow:
             chosen = await bot.store.default_workflow(asking.guild_id, channel_id)
             if chosen in usable:
                 return usable[chosen]
-    order = sorted(usable, key=lambda name: (name != "txt2img", name))
+    order = sorted(usable, key=lambda name: (name != "txt2img", not _is_simple(usable[name]), name))
     servers = bot.servers.values()
     able = (name for name in order if any(each.can_run(usable[name]) for each in servers))
     return usable[next(able, order[0])]
+
+
+def _is_simple(workflow: Workflow) -> bool:
+    """It makes something of a prompt alone."""
+    parameters = workflow.parameters({})
+    return Role.TEXT in parameters and not any(p.role in FILES for p in parameters.values())
 
 
 class WorkflowTransformer(app_commands.Transformer):
