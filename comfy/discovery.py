@@ -149,7 +149,7 @@ class _Search:
         positive: list[InputRef] = []
         negative: list[InputRef] = []
         for node_id in self._graph:
-            if node_id in self.trace.live and "clip" not in self._graph[node_id]["inputs"]:
+            if node_id in self.trace.live and "Encode" not in self._graph[node_id]["class_type"]:
                 words = self.trace.words_of(node_id)
                 for ref in (each for each in words if each.name != "string"):
                     positive += self.trace.literals(ref, "positive")

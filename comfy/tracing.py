@@ -40,7 +40,7 @@ class Output(NamedTuple):
 
 
 _KINDS = (
-    ("3d", re.compile(r"3d|glb|mesh|splat|voxel|pointcloud", re.I)),
+    ("3d", re.compile(r"3d|glb|mesh|splat|voxel|pointcloud|tomodel", re.I)),
     ("audio", re.compile(r"audio", re.I)),
     ("video", re.compile(r"video|webm|animated|gif", re.I)),
     ("text", re.compile(r"text|string|any\b|anything|previewany|json|caption", re.I)),
