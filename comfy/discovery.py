@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from comfy.graph import Graph, InputRef, Link, title
 from comfy.nodes import NodeTypes, Number
-from comfy.parameters import Parameter, Role, text_inputs, type_of, typed
+from comfy.parameters import FILES, Parameter, Role, text_inputs, type_of, typed
 from comfy.tracing import Output, Trace
 
 
@@ -107,8 +107,9 @@ class _Search:
             yield from self._size()
             yield from self._model()
         yield from self._numbered(Role.LORA, self._loras())
-        for role, pattern, names in _LOADERS:
-            yield from self._numbered(role, self._files(role, pattern, names))
+        files = list(self._files())
+        for role in FILES:
+            yield from self._numbered(role, (ref for found, ref in files if found is role))
 
     # Samplers
 
@@ -332,28 +333,19 @@ class _Search:
                 if _LORA.fullmatch(name) and isinstance(value, str):
                     yield InputRef(node_id, name)
 
-    def _files(
-        self, role: Role, pattern: re.Pattern[str], names: tuple[str, ...]
-    ) -> Iterator[InputRef]:
+    def _files(self) -> Iterator[tuple[Role, InputRef]]:
+        slots = self.trace.used_slots()
         for node_id, node in self._graph.items():
-            if node_id in self.trace.live and role is self._kind_of_loader(node_id):
-                for name in names:
-                    if isinstance(node["inputs"].get(name), str):
-                        yield InputRef(node_id, name)
-                        break
-
-    def _kind_of_loader(self, node_id: str) -> Role | None:
-        class_type = self._graph[node_id]["class_type"]
-        role = next((r for r, pattern, _ in _LOADERS if pattern.fullmatch(class_type)), None)
-        slots = {
-            link.slot
-            for each in self.trace.live
-            for link in self.trace.inputs(each).values()
-            if link.node_id == node_id
-        }
-        if role is Role.IMAGE and slots == {1}:
-            return Role.MASK  # only the mask in the picture is used
-        return role
+            if node_id not in self.trace.live:
+                continue
+            for role, pattern, names in _LOADERS:
+                if pattern.fullmatch(node["class_type"]):
+                    # of some pictures only the mask in them is used
+                    only_mask = role is Role.IMAGE and slots.get(node_id) == {1}
+                    held = [each for each in names if isinstance(node["inputs"].get(each), str)]
+                    for name in held[:1]:
+                        yield Role.MASK if only_mask else role, InputRef(node_id, name)
+                    break
 
     # Small steps
 

@@ -11,7 +11,8 @@ from comfy.graph import Graph, InputRef, Link, as_link, links
 
 # Names by which nodes call the words that they hold, encode or send to a service.
 _WORDS = re.compile(
-    r"text|prompt|positive_prompt|text_prompt|text_positive|user_prompt|caption|tags|lyrics|string"
+    r"text|prompt|positive_prompt|text_prompt|prompt_text|text_positive|user_prompt|caption|tags"
+    r"|lyrics|string"
     r"|text_g|text_l|clip_l|clip_g|t5xxl|llama|bert|mt5xl|qwen25_7b|wildcard_text|populated_text"
     r"|(?:model|inputs|prompts?)\.(?:prompt|text)\d*"  # of V3 nodes
 )
@@ -52,9 +53,10 @@ class Trace:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        used = {link.node_id for node_id in graph for _, link in links(graph, node_id)}
+        self._inputs = {node_id: self._counting(node_id) for node_id in graph}
+        used = {link.node_id for linked in self._inputs.values() for link in linked.values()}
         savers = [node_id for node_id in graph if self._saves(node_id)]
-        ends = [n for n in graph if n not in used and any(links(graph, n))]
+        ends = [n for n, linked in self._inputs.items() if linked and n not in used]
         self.outputs = tuple(map(self.output, savers))
         self.live = self.upstream(*(savers or ends or graph))
 
@@ -69,6 +71,17 @@ class Trace:
 
     def inputs(self, node_id: str) -> dict[str, Link]:
         """The linked inputs that count: of a switch whose choice is known, the chosen one."""
+        return self._inputs[node_id]
+
+    def used_slots(self) -> dict[str, set[int]]:
+        """By node: which of its outputs reach something that is made."""
+        slots: dict[str, set[int]] = {}
+        for node_id in self.live:
+            for link in self._inputs[node_id].values():
+                slots.setdefault(link.node_id, set()).add(link.slot)
+        return slots
+
+    def _counting(self, node_id: str) -> dict[str, Link]:
         linked = dict(links(self.graph, node_id))
         if {"on_true", "on_false"} & linked.keys():
             chosen = self._switch(node_id)

@@ -28,7 +28,7 @@ VARIABLES = (
     "DISCORD_TOKEN", "COMFYCORD_DISCORD_API", "COMFYUI_BASE_URL", "DATABASE_URL",
     "COMFYUI_TOKEN_LOCAL", "COMFYUI_LOGIN_LOCAL",
 )  # fmt: skip
-COMMANDS = ("check", "convert", "demo", "init", "invite", "run", "workflows")
+COMMANDS = ("check", "convert", "demo", "init", "inspect", "invite", "run", "workflows")
 
 
 @dataclass(frozen=True)
@@ -205,15 +205,15 @@ def test_init_leaves_a_folder_of_workflows_alone(shell: Shell, tmp_path: Path) -
 def test_workflows_lists_what_was_found_in_each(shell: Shell, tmp_path: Path) -> None:
     write_workflow(tmp_path / "workflows", "txt2img", a_graph(n6={"text": "a\ncat " * 30}))
     write_workflow(tmp_path / "workflows", "plain", PLAIN)
-    words = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}}}
+    words = {n: {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}} for n in "12"}
     write_workflow(tmp_path / "workflows", "texts", words)
 
     done = shell.run("workflows")
 
     lines = done.out.splitlines()
     assert done.code == 0
-    assert lines[:2] == ["plain (2 nodes)", "texts (1 nodes)"]
-    assert lines[2].startswith("  ! No sampler found")
+    assert lines[:2] == ["plain (2 nodes)", "texts (2 nodes)"]
+    assert lines[2].startswith("  ! It is not clear which text is the prompt")
     assert lines[3] == "txt2img (7 nodes)"
     assert lines[4] == f"  text       6.text                   STRING   {('a cat ' * 10)[:60]}"
     assert "  steps      3.steps                  INT      20" in lines
@@ -263,7 +263,7 @@ async def test_what_is_printed_is_not_logged_as_well(tmp_path: Path) -> None:
     code, out, err = await in_a_process(tmp_path, "workflows")
 
     assert (code, err) == (0, "")
-    assert out.startswith("broken.json is not JSON.")
+    assert out.startswith("broken.json ends too early")
 
 
 async def test_workflows_asks_the_first_server_that_answers(
@@ -343,7 +343,7 @@ async def test_check_warns_of_a_bot_in_no_server_and_of_missing_models(
 
     assert done.code == 0
     assert [line for line in done.out.splitlines() if not line.startswith("✓")] == [
-        "! broken.json is not JSON. Export it again in ComfyUI with Workflow > Export (API).",
+        "! broken.json ends too early: a part of it is missing. Download or save it again.",
         "! I am in no Discord server yet. Open the link of `comfycord invite`.",
         "! txt2img: lacks the models gone.pt. Download them into ComfyUI's models folder.",
     ]
@@ -692,13 +692,14 @@ async def test_convert_names_the_nodes_that_the_server_lacks(
 @pytest.mark.parametrize(
     ("content", "arguments", "words"),
     [
-        ("{", (), "saved.json is not JSON."),
+        ("{", (), "The file ends too early: a part of it is missing."),
+        ("hello", (), "The file is not JSON (line 1)."),
         ("[]", (), "The file holds no nodes."),
         (json.dumps(EDITOR), (), "Name a ComfyUI with --server, or a file with --object-info."),
         (json.dumps(EDITOR), ("--server", "http://127.0.0.1:9"), "nothing listens there"),
         (json.dumps(EDITOR), ("--server", "localhost"), "needs http:// or https:// in front"),
     ],
-    ids=["not JSON", "no workflow", "no server", "closed port", "no scheme"],
+    ids=["cut off", "not JSON", "no workflow", "no server", "closed port", "no scheme"],
 )
 def test_convert_says_in_a_sentence_why_not(
     shell: Shell, tmp_path: Path, content: str, arguments: tuple[str, ...], words: str

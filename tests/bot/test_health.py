@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bot.health import Finding, Level, examine_server, library_findings, runs_on
+from bot.health import Finding, Level, examine_server, library_findings
 from comfy.client import Access, ComfyClient
 from comfy.graph import Graph
 from comfy.library import Library
@@ -200,23 +200,6 @@ async def test_a_server_that_hangs_is_given_up(
 
     (only,) = texts(findings, Level.FAILURE)
     assert only.startswith(f"{comfyui.url} does not answer: it takes too long. Is ComfyUI running")
-
-
-# Graphs and what a server has
-
-
-@pytest.mark.parametrize(
-    ("graph", "nodes", "expected"),
-    [
-        (PLAIN, NODES, True),
-        (PLAIN, {}, False),
-        (UNKNOWN_NODE, NODES, False),
-        (a_graph(n4={"ckpt_name": "gone.safetensors"}), NODES, False),
-    ],
-    ids=["everything is there", "nothing is known", "no node", "no model"],
-)
-def test_a_graph_runs_where_everything_is(graph: Graph, nodes: NodeTypes, expected: bool) -> None:
-    assert runs_on(graph, nodes) is expected
 
 
 # The folder

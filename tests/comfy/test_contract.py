@@ -528,7 +528,9 @@ def test_the_editors_document_is_found_out_before_it_is_sent() -> None:
     bodies = [step["request"]["json"] for step in steps_of("v0.27.0", "m1_ui_format")[:3]]
 
     for document in (bodies[0]["prompt"], bodies[1], bodies[2]["prompt"]):
-        with pytest.raises(WorkflowFileError, match="editor's format"):
+        file = read_file(json.dumps(document).encode())
+        assert (file.format, file.graph) == (Format.EDITOR, None)
+        with pytest.raises(WorkflowFileError, match="has no class_type at node"):
             check_graph(document)
 
 

@@ -474,14 +474,15 @@ async def test_a_result_whose_server_is_no_longer_set_up_is_told(
 
 async def test_workflows_answers_however_many_files_are_broken(world: World) -> None:
     for number in range(40):
-        name = f"an export of the editor, not for the API {number:02}.json"
+        name = f"an export of the editor that is not for the API {number:02}.json"
         (world.folder / "workflows" / name).write_text('{"nodes": [], "links": []}')
     await world.start()
 
-    asked = await world.discord.slash(world.alice, world.channel, "workflows").answered()
+    asked = await world.discord.slash(world.mod, world.channel, "workflows").answered()
 
     text = text_of(asked.message)
     assert "postcard" in text
+    assert "is in the editor's format" in text
     assert "32 more" in text
     assert len(text) <= 4000
 

@@ -90,13 +90,15 @@ async def test_workflows_shows_one_in_detail(lab: Lab) -> None:
     assert "Runs on: local" in text
 
 
-async def test_workflows_says_what_is_wrong_with_a_file(lab: Lab) -> None:
+async def test_workflows_says_to_moderators_what_is_wrong_with_a_file(lab: Lab) -> None:
     (lab.folder / "workflows/broken.json").write_text("{")
     await lab.bot.library.refresh()
 
-    result = await lab.alice.slash(lab.channel, "workflows")
+    told = await lab.mod.slash(lab.channel, "workflows")
+    untold = await lab.alice.slash(lab.channel, "workflows")
 
-    assert "broken.json is not JSON" in words(result.response)
+    assert "broken.json ends too early" in words(told.response)
+    assert "broken" not in words(untold.response)
 
 
 async def test_many_workflows_come_in_pages(lab: Lab) -> None:
@@ -124,8 +126,8 @@ async def test_an_empty_folder_is_said_to_be_empty(lab: Lab) -> None:
     listed = await lab.alice.slash(lab.channel, "workflows")
     asked = await lab.alice.slash(lab.channel, "generate", prompt="a cat")
 
-    assert "There are none yet" in words(listed.response)
-    assert "no workflows yet" in words(asked.response)
+    assert "There are none for you here yet" in words(listed.response)
+    assert "no workflows for you here yet" in words(asked.response)
 
 
 async def test_workflows_are_completed_by_name_and_title(lab: Lab) -> None:
