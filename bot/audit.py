@@ -1,12 +1,12 @@
 """The audit log: who changed what, and how it was before. Pure."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from comfy.workflow import Sidecar
+from comfy.workflow import ParameterSettings, Sidecar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,8 @@ class Change:
 
 def difference(before: Sidecar, after: Sidecar) -> tuple[dict[str, Any], dict[str, Any]]:
     """The keys of a sidecar that differ, as `parameters.cfg.max`, on both sides."""
-    one, other = dict(_flat(before.model_dump())), dict(_flat(after.model_dump()))
+    names = {*before.parameters, *after.parameters}
+    one, other = (dict(_flat(_filled(each, names))) for each in (before, after))
     changed = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     return (
         {key: one[key] for key in changed if key in one},
@@ -37,6 +38,15 @@ def lines(change: Change) -> Iterator[str]:
     for key in {**change.before, **change.after}:
         old, new = (_shown(side.get(key)) for side in (change.before, change.after))
         yield f"{key}: {old} → {new}" if old and new else f"{key}: {new or f'{old} → none'}"
+
+
+def _filled(sidecar: Sidecar, names: Iterable[str]) -> dict[str, Any]:
+    """With every parameter that either side has, as what is not said is the default."""
+    settings = {name: sidecar.parameters.get(name, ParameterSettings()) for name in names}
+    return {
+        **sidecar.model_dump(),
+        "parameters": {name: each.model_dump() for name, each in sorted(settings.items())},
+    }
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,17 +251,30 @@ class Library:
             old.with_suffix(".yaml").unlink(missing_ok=True)
 
     def _write(self, name: str, graph: Graph | None, sidecar: Sidecar) -> None:
-        """Both files are complete beside their places before the first one moves there."""
-        text = dump_sidecar(sidecar)
-        with _beside(self._path(name, "yaml"), text.encode()) as new_sidecar:
+        """Both files are complete beside their places before the first one moves there.
+
+        Limits come before the graph and go after it: at no moment is it open without them.
+        """
+        text, beside = dump_sidecar(sidecar), self._path(name, "yaml")
+        before = beside.read_bytes() if beside.exists() else None
+        with ExitStack() as stack:
+            new_sidecar = stack.enter_context(_beside(beside, text.encode()))
             if graph is not None:
                 data = json.dumps(graph, ensure_ascii=False, indent=2).encode()
-                with _beside(self._path(name), data) as new_graph:
-                    new_graph.replace(self._path(name))
+                new_graph = stack.enter_context(_beside(self._path(name), data))
             if text:
-                new_sidecar.replace(self._path(name, "yaml"))
-            else:
-                self._path(name, "yaml").unlink(missing_ok=True)
+                new_sidecar.replace(beside)
+            try:
+                if graph is not None:
+                    new_graph.replace(self._path(name))
+            except OSError:  # a file that another program holds open, on Windows
+                if before is None:
+                    beside.unlink(missing_ok=True)
+                else:
+                    beside.write_bytes(before)
+                raise
+            if not text:
+                beside.unlink(missing_ok=True)
 
 
 def read_workflow(path: Path, name: str = "") -> Workflow:

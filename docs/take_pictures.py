@@ -17,6 +17,9 @@ from pathlib import Path
 from playwright.async_api import Page, async_playwright, expect
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE / "examples"
+MEMBER, MODERATOR = "Alice", "Mia (mod)"
+PICTURE = "img[src*=blob], .media-gallery img, article img"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run", "--disable-quic")  # fmt: skip
 
@@ -40,16 +43,42 @@ async def demo(server: str | None) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def command(page: Page, name: str, option: str = "", value: str = "") -> None:
-    """Type a slash command the way a person does."""
+async def command(page: Page, name: str, /, **options: str | Path) -> None:
+    """Type a slash command the way a person does; a path is a file to upload."""
+    await begin(page, name)
+    for option, value in options.items():
+        await fill(page, option, value)
+    sent = page.locator("#channel-composer-input")
+    while not await sent.is_visible():  # a click may only close the suggestions
+        await page.get_by_role("button", name=re.compile("^send", re.IGNORECASE)).last.click()
+        await page.wait_for_timeout(500)
+
+
+async def begin(page: Page, name: str) -> None:
     await page.locator("#channel-composer-input").click()
     await page.keyboard.type(f"/{name}", delay=20)
     await page.get_by_role("option", name=f"/{name}").first.wait_for()
     await page.keyboard.press("Enter")
-    if option:
-        await page.get_by_role("option", name=option).first.click()
-        await page.keyboard.type(value, delay=10)
-    await page.get_by_role("button", name=re.compile("send", re.IGNORECASE)).last.click()
+
+
+async def fill(page: Page, option: str, value: str | Path) -> None:
+    if isinstance(value, Path):
+        await page.locator(f'input[type=file][data-option="{option}"]').set_input_files(value)
+        await page.get_by_text(value.name).last.wait_for()
+        return
+    field = page.locator(f'input.command-option-input[data-option="{option}"]')
+    if not await field.count():
+        more = page.get_by_text(re.compile(r"^\+\d+ more$"))
+        if await more.count():
+            await more.click()
+        await page.locator("[role=option]", has_text=re.compile(f"^{option}")).first.click()
+    await field.press_sequentially(value, delay=10)
+    await page.wait_for_timeout(300)
+
+
+async def look_as(page: Page, person: str) -> None:
+    await page.locator("#viewer-picker").select_option(label=person)
+    await page.wait_for_timeout(500)
 
 
 async def take(page: Page, path: Path) -> None:
@@ -61,6 +90,61 @@ async def take(page: Page, path: Path) -> None:
     print(path)
 
 
+async def member(page: Page, folder: Path, *, painted: bool) -> None:
+    """The README's story. *painted*: by the stand-in, whose progress is slow enough to see."""
+    await command(page, "workflows")
+    await expect(page.get_by_text("runs one of them").last).to_be_visible()
+    await take(page, folder / "1-workflows.png")
+    await command(page, "generate", prompt="a lighthouse in a storm")
+    if painted:
+        await expect(page.get_by_text(re.compile(r"[3-9]\d%")).last).to_be_visible()
+        await take(page, folder / "2-progress.png")
+    await page.locator(PICTURE).last.wait_for()
+    await take(page, folder / "3-result.png")
+    await command(page, "status")
+    await expect(page.get_by_text("completed in").last).to_be_visible()
+    await take(page, folder / "4-status.png")
+
+
+async def moderator(page: Page, folder: Path) -> None:
+    """The moderators' guide: three files in, a parameter hidden, one replaced and restored."""
+    await look_as(page, MODERATOR)
+    for file in ("landscape.json", "kite.png", "poster.json"):
+        await command(page, "workflow add", file=EXAMPLES / file)
+        await expect(page.get_by_text(f"{Path(file).stem} is added").last).to_be_visible()
+    await take(page, folder / "5-add.png")
+    await command(page, "workflow test", workflow="poster")
+    await expect(page.get_by_text("local can run it").last).to_be_visible()
+    await command(page, "workflow hide", workflow="poster", parameter="cfg")
+    await expect(page.get_by_text("is hidden").last).to_be_visible()
+    await command(page, "workflow limit", workflow="poster", parameter="steps", max="30")
+    await expect(page.get_by_text("1 to 30").last).to_be_visible()
+    await command(
+        page, "workflow add", file=EXAMPLES / "landscape.json", name="poster", replace="True"
+    )
+    await expect(page.get_by_text("poster is replaced").last).to_be_visible()
+    await take(page, folder / "6-replace.png")
+    await command(page, "workflow restore", workflow="poster")
+    await expect(page.get_by_text("is again as it was").last).to_be_visible()
+    await command(page, "workflow show", workflow="poster")
+    await expect(page.get_by_text("Changes", exact=True).last).to_be_visible()
+    await take(page, folder / "7-show.png")
+    await look_as(page, MEMBER)
+    await begin(page, "generate")
+    await fill(page, "workflow", "poster")
+    await fill(page, "settings", "steps=20 ")
+    await page.locator("[role=option]", has_text="sampler=").first.wait_for()
+    await page.screenshot(path=folder / "8-settings.png")
+    print(folder / "8-settings.png")
+    await page.keyboard.press("Escape")
+    await page.reload()
+    for name in ("landscape", "kite", "poster"):
+        pictures = await page.locator(PICTURE).count()
+        await command(page, "generate", workflow=name, prompt="a harbour in the evening")
+        await expect(page.locator(PICTURE)).to_have_count(pictures + 1)
+    await take(page, folder / "9-poster.png")
+
+
 async def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--server")
@@ -70,20 +154,12 @@ async def main() -> None:
     async with demo(chosen.server) as url, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=browser_path, args=QUIET)
         page = await browser.new_page(viewport={"width": 1000, "height": 820})
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(20_000)
+        expect.set_options(timeout=20_000)
         await page.goto(url)
-        await command(page, "workflows")
-        await expect(page.get_by_text("runs one of them").last).to_be_visible()
-        await take(page, chosen.to / "1-workflows.png")
-        await command(page, "generate", "prompt", "a lighthouse in a storm")
+        await member(page, chosen.to, painted=chosen.server is None)
         if chosen.server is None:
-            await expect(page.get_by_text(re.compile(r"[3-9]\d%")).last).to_be_visible()
-            await take(page, chosen.to / "2-progress.png")
-        await page.locator("img[src*=blob], .media-gallery img, article img").last.wait_for()
-        await take(page, chosen.to / "3-result.png")
-        await command(page, "status")
-        await expect(page.get_by_text("completed in").last).to_be_visible()
-        await take(page, chosen.to / "4-status.png")
+            await moderator(page, chosen.to)
         await browser.close()
 
 

@@ -11,9 +11,11 @@ import pytest
 from bot.__main__ import cli
 from bot.config import Config
 from bot.delivery import NEEDED
+from comfy.workflow import Allowed, ParameterSettings, Sidecar
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+GUIDE = (ROOT / "docs/workflows.md").read_text("utf-8")
 
 
 def config_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
@@ -33,11 +35,16 @@ def slash_commands() -> dict[str, list[str]]:
     """Name → options, read from the cogs."""
     found: dict[str, list[str]] = {}
     for path in (ROOT / "cogs").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.AsyncFunctionDef) and any(
-                "app_commands.command" in ast.unparse(each) for each in node.decorator_list
-            ):
-                found[node.name] = [argument.arg for argument in node.args.args[2:]]
+        for cog in ast.parse(path.read_text("utf-8")).body:
+            if not isinstance(cog, ast.ClassDef):
+                continue
+            groups = [ast.literal_eval(k.value) for k in cog.keywords if k.arg == "group_name"]
+            for node in cog.body:
+                if isinstance(node, ast.AsyncFunctionDef) and any(
+                    "app_commands.command" in ast.unparse(each) for each in node.decorator_list
+                ):
+                    name = " ".join([*groups, node.name])
+                    found[name] = [argument.arg for argument in node.args.args[2:]]
     return found
 
 
@@ -50,10 +57,22 @@ def test_every_key_is_in_the_readme_and_in_the_example(key: str) -> None:
 def test_every_command_and_option_is_in_the_readme() -> None:
     commands = slash_commands()
 
-    assert commands.keys() == {"generate", "workflows", "status", "test_comfy"}
+    assert commands.keys() >= {"generate", "workflows", "status", "test_comfy", "workflow add"}
     for name, options in commands.items():
         (row,) = re.findall(rf"^\| `/{name}` \|.*$", README, re.M)
         assert re.findall(r"`(\w+)`", row) == options
+
+
+def test_every_moderators_command_is_in_their_guide() -> None:
+    for name in slash_commands():
+        if name.startswith("workflow "):
+            assert f"/{name}" in GUIDE
+
+
+@pytest.mark.parametrize("model", [Sidecar, ParameterSettings, Allowed])
+def test_every_key_of_a_sidecar_is_in_the_guide(model: type[pydantic.BaseModel]) -> None:
+    for key in model.model_fields:
+        assert re.search(rf"^\s*{key}:", GUIDE, re.M), key
 
 
 def test_every_command_line_and_flag_is_in_the_readme() -> None:
@@ -87,8 +106,9 @@ def test_every_permission_is_in_the_decisions() -> None:
 
 
 def test_links_and_pictures_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for folder, text in ((ROOT, README), (ROOT / "docs", GUIDE)):
+        for target in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", text):
+            assert (folder / target).exists(), target
 
 
 def test_decisions_are_short() -> None:

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from bot.logs import Redacting
+from tests.bot.shell import VARIABLES, Shell
 from tests.fakes.comfyui import FakeComfyUI
 
 
@@ -27,3 +29,14 @@ def logging_put_back() -> Iterator[None]:
         logger.setLevel(level)
     root = logging.getLogger()
     root.handlers = [each for each in root.handlers if not isinstance(each.formatter, Redacting)]
+
+
+@pytest.fixture
+def shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    for name in VARIABLES:  # set first, so that what `.env` brings is gone afterwards
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return Shell(capsys, monkeypatch)

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +16,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 import bot.__main__
-from bot.__main__ import main
 from bot.errors import StoreError
 from tests.bot.builders import PLAIN, TXT2IMG, a_graph, write_workflow
+from tests.bot.shell import VARIABLES, Outcome, Shell
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord, Fault, Guild
 
 ROOT = Path(__file__).parents[2]
-VARIABLES = (
-    "DISCORD_TOKEN", "COMFYCORD_DISCORD_API", "COMFYUI_BASE_URL", "DATABASE_URL",
-    "COMFYUI_TOKEN_LOCAL", "COMFYUI_LOGIN_LOCAL",
-)  # fmt: skip
 COMMANDS = ("check", "convert", "demo", "init", "inspect", "invite", "run", "workflows")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """A terminal in an empty folder."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
-        self._capsys = capsys
-        self._patch = patch
-
-    def run(self, *arguments: str) -> Outcome:
-        self._patch.setattr(sys, "argv", ["comfycord", *arguments])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        out, err = self._capsys.readouterr()
-        assert "Traceback" not in err
-        return Outcome(code or 0, out, err)
-
-    async def runs(self, *arguments: str) -> Outcome:
-        """While the servers of the test answer."""
-        return await asyncio.to_thread(self.run, *arguments)
-
-
-@pytest.fixture
-def shell(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    for name in VARIABLES:  # set first, so that what `.env` brings is gone afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    return Shell(capsys, monkeypatch)
 
 
 @pytest.fixture
@@ -328,7 +282,7 @@ async def test_check_names_a_server_that_the_bot_is_not_in(
     ]
 
 
-async def test_check_warns_of_a_bot_in_no_server_and_of_missing_models(
+async def test_check_warns_of_a_bot_in_no_server_and_of_missing_files(
     shell: Shell,
     discord: FakeDiscord,
     comfyui: FakeComfyUI,
@@ -345,7 +299,7 @@ async def test_check_warns_of_a_bot_in_no_server_and_of_missing_models(
     assert [line for line in done.out.splitlines() if not line.startswith("✓")] == [
         "! broken.json ends too early: a part of it is missing. Download or save it again.",
         "! I am in no Discord server yet. Open the link of `comfycord invite`.",
-        "! txt2img: lacks the models gone.pt. Download them into ComfyUI's models folder.",
+        "! txt2img: lacks the file gone.pt.",
     ]
 
 
@@ -599,114 +553,3 @@ def test_a_demo_that_is_not_installed_says_how_to(
 
     assert done.code == 1
     assert done.err.endswith('Install it with: pip install "comfycord[demo]"\n')
-
-
-# convert
-
-EDITOR = {
-    "nodes": [
-        {
-            "id": 1,
-            "type": "EmptyImage",
-            "inputs": [],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
-            "widgets_values": [64, 32, 1, 255],
-        },
-        {
-            "id": 2,
-            "type": "SaveImage",
-            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
-            "outputs": [],
-            "widgets_values": ["card"],
-        },
-    ],
-    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
-}
-API = {
-    "1": {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 64, "height": 32, "batch_size": 1, "color": 255},
-    },
-    "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "card", "images": ["1", 0]}},
-}
-
-
-def without_titles(text: str) -> Any:
-    graph = json.loads(text)
-    for node in graph.values():
-        node.pop("_meta", None)
-    return graph
-
-
-async def test_convert_asks_the_named_server_for_its_nodes(
-    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path
-) -> None:
-    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
-
-    told = await shell.runs("convert", "saved.json", "--server", comfyui.url)
-
-    assert (told.code, told.err) == (0, "")
-    assert without_titles(told.out) == API
-
-
-async def test_convert_asks_the_first_server_of_the_settings(
-    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COMFYUI_BASE_URL", comfyui.url)
-    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
-
-    told = await shell.runs("convert", "saved.json")
-
-    assert without_titles(told.out) == API
-
-
-def test_convert_reads_the_nodes_from_a_file(shell: Shell, tmp_path: Path) -> None:
-    recorded = ROOT / "tests/data/contract/object_info.json"
-    (tmp_path / "saved.json").write_text(json.dumps(EDITOR))
-
-    told = shell.run("convert", "saved.json", "--object-info", str(recorded))
-
-    assert without_titles(told.out) == API
-
-
-def test_convert_leaves_api_format_as_it_is(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "saved.json").write_text(json.dumps(API))
-
-    told = shell.run("convert", "saved.json")
-
-    assert json.loads(told.out) == API
-
-
-async def test_convert_names_the_nodes_that_the_server_lacks(
-    shell: Shell, comfyui: FakeComfyUI, tmp_path: Path
-) -> None:
-    strange = {**EDITOR, "nodes": [*EDITOR["nodes"], {"id": 3, "type": "Magic"}]}
-    (tmp_path / "saved.json").write_text(json.dumps(strange))
-
-    told = await shell.runs("convert", "saved.json", "--server", comfyui.url)
-
-    assert (told.code, told.out) == (1, "")
-    assert told.err == "The file needs nodes that the server does not have: Magic.\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "arguments", "words"),
-    [
-        ("{", (), "The file ends too early: a part of it is missing."),
-        ("hello", (), "The file is not JSON (line 1)."),
-        ("[]", (), "The file holds no nodes."),
-        (json.dumps(EDITOR), (), "Name a ComfyUI with --server, or a file with --object-info."),
-        (json.dumps(EDITOR), ("--server", "http://127.0.0.1:9"), "nothing listens there"),
-        (json.dumps(EDITOR), ("--server", "localhost"), "needs http:// or https:// in front"),
-    ],
-    ids=["cut off", "not JSON", "no workflow", "no server", "closed port", "no scheme"],
-)
-def test_convert_says_in_a_sentence_why_not(
-    shell: Shell, tmp_path: Path, content: str, arguments: tuple[str, ...], words: str
-) -> None:
-    (tmp_path / "saved.json").write_text(content)
-
-    told = shell.run("convert", "saved.json", *arguments)
-
-    assert (told.code, told.out) == (1, "")
-    assert words in told.err

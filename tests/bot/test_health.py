@@ -11,14 +11,21 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bot.health import Finding, Level, examine_server, library_findings
+from bot.health import (
+    Finding,
+    Level,
+    examine_server,
+    examine_workflow,
+    library_findings,
+)
+from bot.servers import Server
 from comfy.client import Access, ComfyClient
 from comfy.graph import Graph
 from comfy.library import Library
 from comfy.models import SystemStats
 from comfy.nodes import NodeTypes
 from comfy.workflow import Workflow
-from tests.bot.builders import NODES, PLAIN, a_graph, a_workflow, write_workflow
+from tests.bot.builders import CHECKPOINT, NODES, PLAIN, a_graph, a_workflow, write_workflow
 from tests.fakes.comfyui import FakeComfyUI
 
 UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
@@ -112,7 +119,7 @@ async def test_what_a_workflow_misses_is_named(session: aiohttp.ClientSession) -
 
     assert texts(findings, Level.WARNING) == [
         "magic: lacks the nodes MagicNode. Install them with ComfyUI-Manager.",
-        "txt2img: lacks the models gone.safetensors. Download them into ComfyUI's models folder.",
+        "txt2img: lacks the file gone.safetensors.",
     ]
 
 
@@ -200,6 +207,103 @@ async def test_a_server_that_hangs_is_given_up(
 
     (only,) = texts(findings, Level.FAILURE)
     assert only.startswith(f"{comfyui.url} does not answer: it takes too long. Is ComfyUI running")
+
+
+@pytest.mark.parametrize(
+    ("graph", "nodes", "expected"),
+    [
+        (PLAIN, NODES, True),
+        (PLAIN, {}, False),
+        (UNKNOWN_NODE, NODES, False),
+        (a_graph(n4={"ckpt_name": "gone.safetensors"}), NODES, False),
+    ],
+    ids=["everything is there", "nothing is known", "no node", "no model"],
+)
+async def test_a_graph_runs_where_everything_is(
+    session: aiohttp.ClientSession, graph: Graph, nodes: NodeTypes, expected: bool
+) -> None:
+    server = Server("one", ComfyClient("http://127.0.0.1:1", session))
+    server.nodes = nodes
+
+    assert server.can_run(Workflow.of("cat", graph)) is expected
+
+
+async def test_a_graph_runs_as_soon_as_its_nodes_are_there_and_no_longer(
+    session: aiohttp.ClientSession,
+) -> None:
+    server, workflow = Server("one", ComfyClient("http://127.0.0.1:1", session)), a_workflow()
+    told = []
+
+    for nodes in ({}, NODES, {}):
+        server.nodes = nodes
+        told.append(server.can_run(workflow))
+
+    assert told == [False, True, False]
+
+
+NEEDS: list[tuple[str, Graph, list[str]]] = [
+    ("nothing", PLAIN, []),
+    (
+        "two nodes",
+        {
+            **PLAIN,
+            "3": {"class_type": "Zoo", "inputs": {}},
+            "4": {"class_type": "Ant", "inputs": {}},
+        },
+        ["lacks the nodes Ant, Zoo. Install them with ComfyUI-Manager."],
+    ),
+    (
+        "a file with a name much like another's",
+        a_graph(n4={"ckpt_name": "SDXL/sd_xl_base_1.0_fp16.safetensors"}),
+        [f"lacks the file SDXL/sd_xl_base_1.0_fp16.safetensors. The closest is {CHECKPOINT}."],
+    ),
+    (
+        "one file in two nodes",
+        {
+            **a_graph(n4={"ckpt_name": "gone.safetensors"}),
+            "10": {
+                "class_type": "CheckpointLoaderSimple",
+                "inputs": {"ckpt_name": "gone.safetensors"},
+            },
+        },
+        ["lacks the file gone.safetensors."],
+    ),
+    (
+        "a number beyond its range",
+        a_graph(n3={"steps": 0}),
+        ["`steps` of *Sampling* (`0`) is too small."],
+    ),
+    (
+        "an output",
+        {"1": PLAIN["1"]},
+        ["no node saves or shows anything, so nothing would come out."],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("graph", "told"), [case[1:] for case in NEEDS], ids=[case[0] for case in NEEDS]
+)
+def test_what_keeps_a_workflow_from_running_is_told_in_sentences(
+    graph: Graph, told: list[str]
+) -> None:
+    assert examine_workflow(graph, NODES) == told
+
+
+async def test_of_many_reasons_the_first_three_are_told(session: aiohttp.ClientSession) -> None:
+    graph = a_graph(n3={"steps": 0, "cfg": -1, "denoise": 2}, n5={"width": 1, "height": 1})
+
+    async with FakeComfyUI(version="0.28.0") as comfyui:
+        findings = await examine_server(
+            ComfyClient(comfyui.url, session), {"cat": Workflow.of("cat", graph)}
+        )
+
+    (told,) = texts(findings, Level.WARNING)
+    assert told == (
+        "cat: `width` of *EmptyLatentImage* (`1`) is too small. "
+        "`height` of *EmptyLatentImage* (`1`) is too small. "
+        "`steps` of *Sampling* (`0`) is too small. And 2 more."
+    )
 
 
 # The folder

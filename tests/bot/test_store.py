@@ -341,12 +341,15 @@ async def test_the_migrations_make_exactly_the_schema_of_the_code(url: str, tmp_
 def shape(connection: sa.Connection) -> dict[str, Any]:
     found = sa.inspect(connection)
     return {
-        "columns": [
-            {**column, "type": str(column["type"])} for column in found.get_columns("jobs")
-        ],
-        "indexes": sorted(found.get_indexes("jobs"), key=str),
-        "unique": sorted(found.get_unique_constraints("jobs"), key=str),
-        "key": found.get_pk_constraint("jobs")["constrained_columns"],
+        table: {
+            "columns": [
+                {**column, "type": str(column["type"])} for column in found.get_columns(table)
+            ],
+            "indexes": sorted(found.get_indexes(table), key=str),
+            "unique": sorted(found.get_unique_constraints(table), key=str),
+            "key": found.get_pk_constraint(table)["constrained_columns"],
+        }
+        for table in metadata.tables
     }
 
 

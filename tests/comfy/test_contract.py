@@ -23,6 +23,8 @@ from comfy.errors import (
 from comfy.events import Event, Executing, Finished, Progress, parse_text
 from comfy.graph import check_graph
 from comfy.models import Ending, HistoryEntry, OutputFile, Queue
+from comfy.workflow_file import Format
+from comfy.workflow_file import read as read_file
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.hearing import HearingComfyUI
 from tests.fakes.recordings import CONTRACT, graph_of

@@ -1,7 +1,8 @@
 """API-format graphs: what is refused, how links are read, and that copies are copies."""
 
 import copy
-import json
+import itertools
+import math
 from typing import Any
 
 import pytest
@@ -15,98 +16,133 @@ from comfy.graph import (
     as_link,
     check_graph,
     links,
-    parse_graph,
     title,
     upstream,
     with_inputs,
     with_output_folder,
 )
-from tests.fakes.recordings import graph_of, requests
+from tests.fakes.recordings import graph_of
 
 SAVE = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}}
 EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64}}
 TWO: dict[str, Any] = {"1": EMPTY, "2": SAVE}
 
 
-@pytest.mark.parametrize("text", [json.dumps(TWO), json.dumps(TWO).encode()], ids=["str", "bytes"])
-def test_a_graph_is_read_as_it_stands_in_the_file(text: str | bytes) -> None:
-    assert parse_graph(text) == TWO
+def test_a_graph_stays_as_it_stands_in_the_file() -> None:
+    assert check_graph(TWO) == TWO
 
 
 def test_the_body_of_a_post_is_read_as_the_graph_in_it() -> None:
-    assert parse_graph(json.dumps({"prompt": TWO, "client_id": "x"})) == TWO
+    assert check_graph({"prompt": TWO, "client_id": "x"}) == TWO
 
 
 def test_a_node_without_inputs_gets_none() -> None:
-    assert parse_graph('{"1": {"class_type": "Note"}}')["1"]["inputs"] == {}
+    assert check_graph({"1": {"class_type": "Note"}})["1"]["inputs"] == {}
 
 
-def test_recorded_graphs_are_read() -> None:
+def test_recorded_graphs_are_taken() -> None:
     graph = graph_of("a1_txt2img_success")
 
-    assert parse_graph(json.dumps(graph)) == graph
+    assert check_graph(graph) == graph
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "is not JSON"),
-        ("{", "is not JSON"),
-        (json.dumps(TWO) + "}", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
-        ('{"1": ' + "9" * 5000 + "}", "is not JSON"),
-        (b"\xff\xfe{", "is not JSON"),
-        ("{}", "holds no nodes"),
-        ("[]", "holds no nodes"),
-        ("null", "holds no nodes"),
-        ('"text"', "holds no nodes"),
-        ('{"prompt": {}}', "holds no nodes"),
-        ('{"1": null}', "no class_type at node '1'"),
-        ('{"1": []}', "no class_type at node '1'"),
-        ('{"1": {"inputs": {}}}', "no class_type at node '1'"),
-        ('{"1": {"class_type": 5}}', "no class_type at node '1'"),
-        ('{"1": {"class_type": "A", "inputs": []}}', "inputs that are not an object at node '1'"),
-        ('{"1": {"class_type": "A", "inputs": null}}', "inputs that are not an object"),
-        (
-            '{"1": {"class_type": "A", "inputs": {"x": ["9", 0]}}}',
-            "links 1.x to node '9', which is not there",
-        ),
-        ('{"nodes": [], "links": []}', "is in the editor's format"),
-    ],
-    ids=[
-        "nothing",
-        "half a file",
-        "garbage behind it",
-        "a hundred thousand levels",
-        "a number of 5000 digits",
-        "UTF-16",
-        "no nodes",
-        "a list",
-        "null",
-        "a text",
-        "a body without nodes",
-        "a node that is null",
-        "a node that is a list",
-        "a node without class",
-        "a class that is a number",
-        "inputs as a list",
-        "inputs that are null",
-        "a link to nowhere",
-        "the editor's format",
-    ],
-)
-def test_what_is_no_graph_is_refused_with_a_reason(text: str | bytes, told: str) -> None:
+def test_what_else_a_node_holds_is_left_out() -> None:
+    more = {"is_changed": [math.nan], "pos": [1, 2], "mode": 4}
+    node = {"class_type": "A", "inputs": {"x": 1}, "_meta": {"title": "Mine"}}
+
+    graph = check_graph({"1": {**node, **more}})
+
+    assert graph == {"1": node}
+
+
+def test_checking_changes_nothing_in_what_it_is_given() -> None:
+    given_graph = {"1": {"class_type": "A", "is_changed": ["x"]}, "2": {"class_type": "B"}}
+    before = copy.deepcopy(given_graph)
+
+    check_graph(given_graph)
+
+    assert given_graph == before
+
+
+def one(**inputs: Any) -> dict[str, Any]:
+    return {"1": {"class_type": "A", "inputs": inputs}}
+
+
+def chain(*ids: str) -> dict[str, Any]:
+    """Each node needs the next one."""
+    return {
+        key: {"class_type": "A", "inputs": {"x": [after, 0]}}
+        for key, after in itertools.pairwise(ids)
+    }
+
+
+def empty_nodes(count: int) -> dict[str, Any]:
+    return {str(number): {"class_type": "A"} for number in range(count)}
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "no nodes": ({}, "holds no nodes. Save it again in ComfyUI."),
+    "a list": ([], "holds no nodes"),
+    "null": (None, "holds no nodes"),
+    "a text": ("text", "holds no nodes"),
+    "a body without nodes": ({"prompt": {}}, "holds no nodes"),
+    "a node that is null": ({"1": None}, "no class_type at node '1'"),
+    "a node that is a list": ({"1": []}, "no class_type at node '1'"),
+    "a node without class": ({"1": {"inputs": {}}}, "no class_type at node '1'"),
+    "a class that is a number": ({"1": {"class_type": 5}}, "no class_type at node '1'"),
+    "a long id": ({"x" * 5000: {}}, f"no class_type at node '{'x' * 60}'"),
+    "inputs as a list": (
+        {"1": {"class_type": "A", "inputs": []}},
+        "inputs that are not an object at node '1'",
+    ),
+    "inputs that are null": (
+        {"1": {"class_type": "A", "inputs": None}},
+        "inputs that are not an object",
+    ),
+    "a link to nowhere": (one(x=["9", 0]), "links 1.x to node '9', which is not there."),
+    "not a number": (one(x=math.nan), "holds 1.x, which is not a finite number."),
+    "infinity": (one(x=-math.inf), "holds 1.x, which is not a finite number."),
+    "infinity in a list": (one(x=[1, [2.5, math.inf]]), "holds 1.x, which is not a finite"),
+    "not a number in an object": (one(x={"a": [{"b": math.nan}]}), "holds 1.x, which is not"),
+    "infinity where a link's slot stands": (one(x=["1", math.inf]), "holds 1.x, which is not"),
+    "a circle": (chain("1", "2", "3", "1"), "links its nodes in a circle: 1 → 2 → 3 → 1."),
+    "a node linked to itself": (chain("7", "7"), "links its nodes in a circle: 7 → 7."),
+    "2001 nodes": (empty_nodes(2001), "has 2001 nodes, and 2000 is the most."),
+    "2001 nodes in a body": ({"prompt": empty_nodes(2001)}, "has 2001 nodes"),
+}
+
+
+@pytest.mark.parametrize(("data", "told"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_no_graph_is_refused_with_a_reason(data: Any, told: str) -> None:
     with pytest.raises(WorkflowFileError) as caught:
-        parse_graph(text)
+        check_graph(data)
 
     assert told in str(caught.value)
 
 
-def test_the_editors_document_as_recorded_is_refused() -> None:
-    document = requests("m1_ui_format")[1]["request"]["json"]
+def test_a_circle_is_found_behind_what_leads_to_it() -> None:
+    graph = {**chain("2", "3", "4", "2"), "1": {"class_type": "A", "inputs": {"x": ["2", 0]}}}
 
-    with pytest.raises(WorkflowFileError, match=r"Export \(API\)"):
-        check_graph(document)
+    with pytest.raises(WorkflowFileError, match="in a circle") as caught:
+        check_graph(graph)
+
+    assert "1 →" not in str(caught.value)
+
+
+def test_two_thousand_nodes_in_a_row_are_a_graph() -> None:
+    graph = chain(*map(str, range(2000))) | {"1999": {"class_type": "A", "inputs": {}}}
+
+    assert check_graph(graph) == graph
+
+
+def test_nodes_that_meet_again_are_no_circle() -> None:
+    graph = {
+        **chain("1", "2", "4"),
+        "3": {"class_type": "A", "inputs": {"x": ["2", 0], "y": ["4", 0]}},
+        "4": {"class_type": "A", "inputs": {}},
+    }
+
+    assert check_graph(graph) == graph
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from comfy.nodes import (
     InputType,
     NodeType,
     NodeTypes,
+    closest_model,
     merged,
     missing_models,
     missing_nodes,
@@ -186,6 +187,53 @@ def test_models_that_a_server_lacks_are_choices_that_it_does_not_offer(
 
 def test_a_node_that_a_server_lacks_misses_no_model() -> None:
     assert missing_models(using("Magic", lora_name="gone.pt"), offering("Loader")) == []
+
+
+def test_a_model_that_is_missing_is_told_with_its_place() -> None:
+    graph = {
+        "12:5": {"class_type": "Loader", "inputs": {"steps": 5, "ckpt_name": "Sub\\gone.PT"}},
+        "3": {"class_type": "Loader", "inputs": {"ckpt_name": "gone.pt"}},
+    }
+
+    found = missing_models(graph, offering("Loader", ckpt_name=[["here.pt"]], steps=["INT"]))
+
+    assert found == [("12:5", "ckpt_name", "Sub\\gone.PT"), ("3", "ckpt_name", "gone.pt")]
+    assert found[0].node_id == "12:5"
+
+
+@pytest.mark.parametrize(
+    ("value", "closest"),
+    [
+        ("sd_xl_base_1.0_fp16.safetensors", "SDXL/sd_xl_base_1.0.safetensors"),
+        ("SD_XL_Base_1.0.ckpt", "SDXL/sd_xl_base_1.0.safetensors"),
+        ("checkpoints\\other\\sd_xl_base_1.0.safetensors", "SDXL/sd_xl_base_1.0.safetensors"),
+        ("flux1-dev-fp8.safetensors", "flux1-dev.safetensors"),
+        ("v1-5-pruned.ckpt", "v1-5-pruned-emaonly.ckpt"),
+        ("something-else-entirely.safetensors", None),
+        ("z.pt", None),
+    ],
+)
+def test_the_closest_model_is_alike_in_its_name_and_not_in_its_folder(
+    value: str, closest: str | None
+) -> None:
+    offered = [
+        "SDXL/sd_xl_base_1.0.safetensors",
+        "v1-5-pruned-emaonly.ckpt",
+        "flux1-dev.safetensors",
+        "flux1-schnell.safetensors",
+    ]
+    graph, nodes = using("Loader", ckpt_name=value), offering("Loader", ckpt_name=[offered])
+    (missing,) = missing_models(graph, nodes)
+
+    assert closest_model(missing, graph, nodes) == closest
+
+
+def test_the_closest_model_is_one_that_the_same_loader_offers() -> None:
+    nodes = offering("Loader", ckpt_name=[[]], lora_name=[["gone.pt"]])
+    graph = using("Loader", ckpt_name="gone.pt")
+    (missing,) = missing_models(graph, nodes)
+
+    assert closest_model(missing, graph, nodes) is None
 
 
 # What several servers offer together

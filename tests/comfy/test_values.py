@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comfy.errors import ParameterError
-from comfy.graph import InputRef, with_inputs
+from comfy.errors import ParameterError, WorkflowFileError
+from comfy.graph import Graph, InputRef, with_inputs
 from comfy.library import read_workflow
+from comfy.nodes import parse_object_info
 from comfy.parameters import Parameter, Role
-from comfy.values import SEED_MAX, coerce, overrides
+from comfy.values import SEED_MAX, coerce, is_denied, overrides, refuse_dangerous
 
 WORKFLOW = read_workflow(Path(__file__).parents[2] / "workflows" / "txt2img.json")
 GRAPH = WORKFLOW.graph
@@ -402,3 +403,66 @@ def test_whatever_a_member_sends_only_declared_inputs_change_and_only_to_single_
         assert node.keys() == GRAPH[node_id].keys()
         for name, value in node["inputs"].items():
             assert value == GRAPH[node_id]["inputs"][name] or InputRef(node_id, name) in values
+
+
+# What nobody brings in over Discord
+
+
+OFFERED = parse_object_info(
+    {"KSampler": {}, "FluxPro": {"api_node": True}, "Kling": {"api_node": True}}
+)
+
+
+def using(*classes: str) -> Graph:
+    return {str(n): {"class_type": each, "inputs": {}} for n, each in enumerate(classes)}
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (["SaveImageDataSetToFolder"], "uses SaveImageDataSetToFolder, which reads folders"),
+        (["loadtrainingdataset"], "uses loadtrainingdataset, which reads folders"),
+        (["KSampler", "ModelSave", "CLIPSave"], "uses CLIPSave, ModelSave, which reads folders"),
+        (["TrainLoraNode", "TrainLoraNode"], "uses TrainLoraNode, which reads folders or writes"),
+        (["LossGraphNode"], "uses LossGraphNode, which reads"),
+        (["Kling", "KSampler", "FluxPro"], "uses FluxPro, Kling, which spends the owner's credits"),
+    ],
+)
+def test_classes_that_reach_too_far_are_for_the_owner_only(classes: list[str], told: str) -> None:
+    with pytest.raises(WorkflowFileError) as caught:
+        refuse_dangerous(using(*classes), OFFERED)
+
+    assert str(caught.value).startswith(told)
+    assert str(caught.value).endswith("by putting the file into the workflows folder.")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [["KSampler"], ["FluxUnknown"], ["CheckpointSaver"], ["SaveImage", "LoadImage"], ["VAESaved"]],
+)
+def test_ordinary_classes_are_for_all(classes: list[str]) -> None:
+    refuse_dangerous(using(*classes), OFFERED)
+
+
+@pytest.mark.parametrize("name", ["ConstrainImage|pysssss", "ConstrainImageforVideo|pysssss"])
+def test_a_node_that_constrains_does_not_train(name: str) -> None:
+    refuse_dangerous(using(name), {})
+
+
+@pytest.mark.parametrize(
+    ("ref", "denied"),
+    [
+        (InputRef("1", "level"), False),
+        (InputRef("1", "image"), True),
+        (InputRef("1", "IMAGE"), True),
+        (InputRef("1", "model.image"), True),
+        (InputRef("1", "image.level"), False),
+        (InputRef("1", "filename_prefix"), True),
+        (InputRef("1", "output_path"), True),
+        (InputRef("1", "background_image"), False),
+        (InputRef("2", "size"), True),
+    ],
+    ids=str,
+)
+def test_what_is_denied_is_so_by_its_last_name_or_its_class(ref: InputRef, denied: bool) -> None:
+    assert is_denied(UNDECLARED, ref) is denied

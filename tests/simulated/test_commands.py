@@ -5,72 +5,14 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import discord
 import pytest
 import simcord
 
 from bot import demo
-from bot.app import Comfycord
-from bot.config import Config, Secrets, ServerSettings
 from bot.errors import ConfigError
-from comfy.standin import Pace
 from tests.fakes.comfyui import FakeComfyUI
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Lab:
-    bot: Comfycord
-    env: simcord.Env
-    guild: Any
-    channel: Any
-    alice: Any
-    mod: Any
-    folder: Path
-
-
-@pytest.fixture
-async def comfyui() -> AsyncIterator[FakeComfyUI]:
-    async with FakeComfyUI(pace=Pace(0, 0)) as server:
-        yield server
-
-
-@pytest.fixture
-async def lab(tmp_path: Path, comfyui: FakeComfyUI) -> AsyncIterator[Lab]:
-    shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
-    config = Config(
-        servers=(ServerSettings(name="local", url=comfyui.url),),
-        database=f"sqlite:///{tmp_path}/test.db",
-        workflows=str(tmp_path / "workflows"),
-    )
-    bot = Comfycord(config, Secrets())
-    async with demo.lively(bot) as env:
-        guild = env.create_guild("Lab")
-        channel = guild.create_text_channel("art")
-        role = guild.create_role("Mods", permissions=discord.Permissions(manage_guild=True))
-        alice = guild.add_member(env.create_user("alice"))
-        mod = guild.add_member(env.create_user("mod"), roles=[role])
-        await asyncio.wait_for(bot.servers["local"].wait_up(), 5)
-        yield Lab(bot, env, guild, channel, alice, mod, tmp_path)
-
-
-def words(message: Any) -> str:
-    """Everything that a person reads in a response."""
-    found = [message.content or ""]
-
-    def collect(components: list[dict[str, Any]]) -> None:
-        for each in components:
-            found.append(each.get("content") or each.get("label") or "")
-            collect(each.get("components", []))
-
-    collect(message.components)
-    return "\n".join(each for each in found if each)
+from tests.simulated.lab import Lab, until, words
 
 
 async def test_workflows_lists_what_there_is(lab: Lab) -> None:
@@ -209,7 +151,7 @@ async def test_test_comfy_reports_server_workflows_and_permissions(lab: Lab) -> 
 
     result = await lab.mod.slash(lab.channel, "test_comfy")
 
-    await _until(lambda: "postcard can run" in words(result.response))
+    await until(lambda: "postcard can run" in words(result.response))
     text = words(result.response)
     assert "I may post pictures here" in text
     assert "answers in" in text
@@ -259,13 +201,6 @@ async def test_a_workflow_that_changes_on_disk_changes_for_members(lab: Lab) -> 
     assert "`steps` · 33" in words(result.response)
 
 
-async def _until(condition: Any) -> None:
-    """The simulated Discord tells no event, so it is looked at."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 async def test_the_demo_serves_its_page_and_says_what_to_type(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -277,7 +212,7 @@ async def test_the_demo_serves_its_page_and_says_what_to_type(
         text += capsys.readouterr().out
         return "Type first" in text
 
-    await _until(printed)
+    await until(printed)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -302,7 +237,7 @@ async def test_the_demo_says_when_its_server_does_not_answer(
         text += capsys.readouterr().out
         return "Type first" in text
 
-    await _until(printed)
+    await until(printed)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
