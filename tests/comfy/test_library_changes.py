@@ -27,7 +27,7 @@ async def library(tmp_path: Path) -> Library:
 
 
 async def test_what_is_added_is_there_at_once_and_after_a_restart(library: Library) -> None:
-    replaced, dropped = await library.add("dog", graph("a dog"))
+    _, replaced, dropped = await library.add("dog", graph("a dog"))
 
     again = await loaded(library.folder)
     assert (replaced, dropped) == (None, [])
@@ -61,7 +61,7 @@ async def test_a_file_that_came_since_the_last_look_is_not_taken_over(library: L
 async def test_replacing_keeps_the_settings_and_the_earlier_version(library: Library) -> None:
     before = library.workflows["cat"]
 
-    replaced, dropped = await library.add("cat", graph("third"), replace=True)
+    _, replaced, dropped = await library.add("cat", graph("third"), replace=True)
 
     again = await loaded(library.folder)
     assert replaced is not None
@@ -77,7 +77,7 @@ async def test_replacing_names_the_settings_that_do_not_fit_any_more(library: Li
     other = graph("third")
     del other["3"]["inputs"]["cfg"]
 
-    _, dropped = await library.add("cat", other, replace=True)
+    _, _, dropped = await library.add("cat", other, replace=True)
 
     sidecar = (await loaded(library.folder)).workflows["cat"].sidecar
     assert dropped == ["ours"]
@@ -90,7 +90,7 @@ async def test_replacing_a_file_that_was_broken_keeps_even_that(library: Library
     await library.refresh()
     before = library.workflows["cat"].sidecar
 
-    replaced, dropped = await library.add("cat", graph("third"), replace=True)
+    _, replaced, dropped = await library.add("cat", graph("third"), replace=True)
 
     kept = snapshot(library.folder / ".earlier" / "cat").values()
     assert (replaced, dropped) == (None, [])
@@ -128,7 +128,7 @@ async def test_a_workflow_whose_settings_are_broken_can_be_removed_and_added_ane
     (library.folder / "cat.yaml").write_text("titel: Oops")
 
     removed = await library.remove("cat")
-    replaced, _ = await library.add("cat", graph("third"))
+    _, replaced, _ = await library.add("cat", graph("third"))
 
     assert (removed, replaced) == (None, None)
     assert library.workflows["cat"].sidecar == Sidecar()
