@@ -40,8 +40,9 @@ async def test_the_placeholder_says_the_place_in_line_and_can_be_cancelled(world
     world.comfyui.hold()
     await world.start()
 
-    for taken in [await world.generate() for _ in range(2)]:
-        await world.told(taken, "on local")
+    for _ in range(2):
+        await world.generate()
+    await world.discord.until(lambda: len(world.bot.servers["local"].holding) == 2)
     texts = [text_of((await world.generate()).message) for _ in range(2)]
 
     assert "Queued, 1st in line." in texts[0]
