@@ -43,7 +43,10 @@ async def test_the_placeholder_says_the_place_in_line_and_can_be_cancelled(world
     for _ in range(2):
         await world.generate()
     await world.discord.until(lambda: len(world.bot.servers["local"].holding) == 2)
-    texts = [text_of((await world.generate()).message) for _ in range(2)]
+    texts = []
+    for _ in range(2):
+        texts.append(text_of((await world.generate()).message))
+        await world.commands_end()
 
     assert "Queued, 1st in line." in texts[0]
     assert "Queued, 2nd in line." in texts[1]
