@@ -132,7 +132,7 @@ async def moderator(page: Page, folder: Path) -> None:
     await look_as(page, MEMBER)
     await begin(page, "generate")
     await fill(page, "workflow", "poster")
-    await fill(page, "settings", "steps=20 ")
+    await fill(page, "settings", "")
     await page.locator("[role=option]", has_text="sampler=").first.wait_for()
     await page.screenshot(path=folder / "8-settings.png")
     print(folder / "8-settings.png")

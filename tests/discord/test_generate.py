@@ -37,12 +37,9 @@ async def test_a_command_becomes_a_posted_picture(world: World) -> None:
 
 
 async def test_the_placeholder_says_the_place_in_line_and_can_be_cancelled(world: World) -> None:
-    world.comfyui.hold()
-    await world.start()
+    world.comfyui.stop_answering()
+    await world.start(up=False)
 
-    for _ in range(2):
-        await world.generate()
-    await world.discord.until(lambda: len(world.bot.servers["local"].holding) == 2)
     texts = []
     for _ in range(2):
         texts.append(text_of((await world.generate()).message))
