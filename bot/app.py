@@ -20,6 +20,7 @@ from bot.runner import Runner
 from bot.servers import Server, Servers
 from bot.spool import Spool
 from bot.store import Store
+from bot.uploads import Uploads
 from comfy.client import ComfyClient
 from comfy.library import Library
 
@@ -74,6 +75,7 @@ class Comfycord(commands.Bot):
     """
 
     store: Store
+    uploads: Uploads
     library: Library
     servers: Servers
     delivery: Delivery
@@ -98,6 +100,8 @@ class Comfycord(commands.Bot):
         self.store = await opened(Store.open(self.config.database))
         spool = Spool(self.config.spool)
         await spool.clear()
+        self.uploads = Uploads(self.config.uploads)
+        await self.uploads.sweep()
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
         if not self.library.workflows:
@@ -107,7 +111,7 @@ class Comfycord(commands.Bot):
         if not self.servers:
             log.warning("no ComfyUI server is set: add one to config.yaml")
         self.delivery = Delivery(self, asyncio.get_running_loop().time)
-        self.runner = Runner(self.store, self.servers, self.delivery, spool)
+        self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")

@@ -21,6 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
+from bot.wishes import Wish
+from comfy.graph import InputRef
 from comfy.models import OutputFile
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ jobs = sa.Table(
     sa.Column("told", sa.Boolean, nullable=False),
     sa.Column("submitted_at", sa.Float),
     sa.Column("finished_at", sa.Float),
+    sa.Column("wish", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
     sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )
@@ -76,6 +80,15 @@ defaults = sa.Table(
     sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("channel_id", sa.BigInteger, primary_key=True, autoincrement=False),  # 0: everywhere
     sa.Column("workflow", sa.String(100), nullable=False),
+)
+
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("wish", sa.Text, nullable=False),
 )
 
 _OPEN_STATES = [state for state in JobState if not state.final]
@@ -320,6 +333,8 @@ def _request_row(request: Request) -> dict[str, Any]:
         "settings": json.dumps(dict(request.settings), ensure_ascii=False),
         "graph": json.dumps(request.graph, ensure_ascii=False),
         "created_at": request.created_at.timestamp(),
+        "wish": json.dumps(request.wish.to_json(), ensure_ascii=False),
+        "uploads": json.dumps([[*ref, name] for ref, name in request.uploads.items()]),
     }
 
 
@@ -341,6 +356,9 @@ def _job(row: sa.Row[Any]) -> Job:
     request["settings"] = json.loads(request["settings"])
     request["graph"] = json.loads(request["graph"])
     request["created_at"] = _moment(request["created_at"])
+    wish = {"workflow": request["workflow"], **json.loads(request["wish"])}
+    request["wish"] = Wish.from_json(wish)
+    request["uploads"] = {InputRef(n, i): name for n, i, name in json.loads(request["uploads"])}
     data["state"] = JobState(data["state"])
     data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
     data["texts"] = tuple(json.loads(data["texts"]))
