@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 
 COGS = (
     "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.admin",
-    "cogs.controls",
+    "cogs.controls", "cogs.results",
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
+_DOUBLE_CLICK = 1.0  # seconds
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True)
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
@@ -93,6 +95,8 @@ class Comfycord(commands.Bot):
         self.config = config
         self._secrets = secrets
         self.accepting = asyncio.Lock()
+        self.clock = time.monotonic
+        self._clicks: dict[tuple[int, str], float] = {}
         self._stack = AsyncExitStack()
 
     async def setup_hook(self) -> None:
@@ -119,6 +123,17 @@ class Comfycord(commands.Bot):
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()
+
+    def clicked_twice(self, interaction: discord.Interaction) -> bool:
+        """The same button by the same person within a second: a double click means one."""
+        key, now = (
+            (interaction.user.id, str((interaction.data or {}).get("custom_id"))),
+            self.clock(),
+        )
+        self._clicks = {k: at for k, at in self._clicks.items() if now - at < _DOUBLE_CLICK}
+        twice = key in self._clicks
+        self._clicks[key] = now
+        return twice
 
     async def close(self) -> None:
         """The runner first: a result under way must not meet a closed session of Discord's."""

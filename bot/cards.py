@@ -4,14 +4,14 @@ A card never changes what the person wrote elsewhere: words of people go through
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
 import discord
 from discord import ui
 
-from bot.jobs import Job, JobState
+from bot.jobs import Job, JobState, short
 from bot.spool import SpooledFile
 from bot.texts import bar, duration, neutral, ordinal
 from comfy.graph import title
@@ -20,6 +20,7 @@ from comfy.progress import RunProgress
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
 TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _NOTE_LIMIT = 500
+SPOILER = "SPOILER:"
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
@@ -73,7 +74,55 @@ def result_card(
     if notes:
         body.append(ui.TextDisplay("\n".join(notes)))
     body.append(ui.TextDisplay(f"-# {facts}"))
+    if part == 0:
+        body += _buttons(job, pictures=bool(pictures))
     return layout(ui.Container(*body, accent_colour=_GREEN))
+
+
+def _buttons(job: Job, *, pictures: bool) -> list[ui.Item[ui.LayoutView]]:
+    """What can be done with a result; `cogs/results.py` answers the clicks."""
+    first = {"again": "Again", "edit": "Edit", "details": "Details"}
+    if pictures:
+        first = {**first, "vary": "Vary", "send": "Send to…"}
+    second = {"spoiler": "Spoiler"} if pictures else {}
+    rows: list[ui.Item[ui.LayoutView]] = []
+    for labels in (first, {**second, "delete": "Delete"}):
+        row = ui.ActionRow[ui.LayoutView]()
+        for action, label in labels.items():
+            row.add_item(ui.Button(label=label, custom_id=f"job:{job.id}:{action}"))
+        rows.append(row)
+    return rows
+
+
+def pictures_in(message: discord.Message, *, marked: bool = False) -> list[str]:
+    """Addresses of what the galleries of a message show. *marked*: hidden ones begin `SPOILER:`."""
+    return [
+        f"{SPOILER}{item.media.url}" if marked and item.spoiler else item.media.url
+        for gallery in _galleries(message.components)
+        for item in gallery.items
+    ]
+
+
+def with_spoiler(message: discord.Message, *, hide: bool) -> ui.LayoutView:
+    """The same message with its pictures hidden, or shown again."""
+    view = ui.LayoutView.from_message(message, timeout=None)
+    for each in view.walk_children():
+        if isinstance(each, ui.MediaGallery):
+            for number, item in enumerate(each.items):
+                name = PurePosixPath(item.media.url.partition("?")[0]).name
+                each.items[number] = discord.MediaGalleryItem(f"attachment://{name}", spoiler=hide)
+        elif isinstance(each, ui.File):
+            name = PurePosixPath(each.media.url.partition("?")[0]).name
+            each.media = discord.UnfurledMediaItem(f"attachment://{name}")
+    view.stop()
+    return view
+
+
+def _galleries(components: Sequence[object]) -> Iterator[discord.MediaGalleryComponent]:
+    for each in components:
+        if isinstance(each, discord.MediaGalleryComponent):
+            yield each
+        yield from _galleries(getattr(each, "children", ()))
 
 
 def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
@@ -161,7 +210,10 @@ def _asked(job: Job) -> str:
 def _facts(job: Job) -> str:
     """Workflow, seed, size, duration, server, id: what people copy to do it again."""
     shown = job.request.settings
+    wish = job.request.wish
     facts = [neutral(job.request.workflow, 100)]
+    if wish.parent:
+        facts.append(f"{neutral(wish.relation, 40)} of {short(wish.parent)}")
     if "seed" in shown:
         facts.append(f"seed {shown['seed']}")
     if "width" in shown and "height" in shown:

@@ -10,7 +10,7 @@ import base64
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -160,6 +160,20 @@ class Delivery:
                 if error.status != 400:
                     raise
                 await self._publish(job, 0, failure_card(_without_words(job)))
+
+    async def delete(self, job: Job) -> None:
+        """Every message of the result; those that are gone are fine."""
+        since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
+        messages = [discord.Object(job.message_id)] if job.message_id else []
+        if job.parts > 1:
+            async for message in self._channel(job).history(limit=_LOOKBACK, after=since):
+                if message.author == self._client.user and any(
+                    is_about(message, job, part) for part in range(1, job.parts)
+                ):
+                    messages.append(discord.Object(message.id))
+        for each in messages:
+            with suppress(discord.NotFound):
+                await self._channel(job).get_partial_message(each.id).delete()
 
     async def find_placeholder(self, job: Job) -> int | None:
         """The placeholder of a request whose acknowledgement a crash may have hidden."""

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ drafts = sa.Table(
     sa.Column("wish", sa.Text, nullable=False),
 )
 
+_DRAFTS_KEPT = timedelta(days=1)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
 
@@ -197,6 +198,23 @@ class Store:
         query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
         first, second = list((await self._execute(query)).one())
         return first, second
+
+    # What is being put together
+
+    async def keep_draft(self, draft_id: str, user_id: int, wish: Wish) -> None:
+        now = datetime.now(UTC)
+        await self._write(
+            sa.delete(drafts).where(drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp())
+        )
+        text = json.dumps(wish.to_json(), ensure_ascii=False)
+        row = {"id": draft_id, "user_id": user_id, "created_at": now.timestamp(), "wish": text}
+        await self._write(sa.insert(drafts).values(**row))
+
+    async def draft(self, draft_id: str, user_id: int) -> Wish | None:
+        """Nobody gets another person's."""
+        mine = (drafts.c.id == draft_id) & (drafts.c.user_id == user_id)
+        found = (await self._execute(sa.select(drafts.c.wish).where(mine))).scalar_one_or_none()
+        return None if found is None else Wish.from_json(json.loads(found))
 
     # What moderators did
 
