@@ -1,16 +1,18 @@
 """What a moderator decides about one workflow: its new sidecar, or a sentence why not. Pure."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from bot.errors import UserError
 from comfy.graph import InputRef, as_link
 from comfy.nodes import NodeTypes
-from comfy.parameters import FILES, Parameter, Role
+from comfy.parameters import FILES, Parameter, Role, typed
 from comfy.values import coerce, is_denied
 from comfy.workflow import Allowed, ParameterSettings, Sidecar, Workflow
 
 _PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_NUMBERS = (Role.SEED, Role.STEPS, Role.CFG, Role.STRENGTH, Role.WIDTH, Role.HEIGHT, Role.BATCH)
 _TITLE_MAX, _DESCRIPTION_MAX = 100, 300
 
 
@@ -43,17 +45,47 @@ def exposed(workflow: Workflow, parameter: str, target: str | None) -> Sidecar:
     """Opens a hidden parameter, or makes one of an input of the graph (`node_id.input`)."""
     name = _own_name(parameter)
     if target is None:
-        found = find_parameter(workflow, name)
+        found = find_parameter(workflow, parameter)
+        name = found.name
         if not found.hidden:
             raise UserError(f"`{parameter}` is open already. To open another input, give `target`.")
         return _with(workflow, name, hidden=False)
-    if not _PARAMETER_NAME.fullmatch(name):
+    if not _PARAMETER_NAME.fullmatch(name) and name not in workflow.parameters({}):
         raise UserError("A parameter's name has small letters, digits and _, at most 32 of them.")
     ref = _target(workflow, target)
+    _check_fits(workflow, name, ref)
     for other, settings in workflow.sidecar.parameters.items():
         if other != name and tuple(ref) in settings.targets:
             raise UserError(f"{ref} is set by `{other}` already. One input has one parameter.")
-    return _with(workflow, name, targets=[tuple(ref)], hidden=False)
+    return _with(_moved(workflow, name, ref), name, targets=[tuple(ref)], hidden=False)
+
+
+def _check_fits(workflow: Workflow, name: str, ref: InputRef) -> None:
+    """Names that mean something to the bot keep their meaning."""
+    value = workflow.graph[ref.node_id]["inputs"][ref.name]
+    if name in (Role.TEXT, Role.NEGATIVE) and not isinstance(value, str):
+        raise UserError(f"`{shown_name(name)}` is a text, and {ref} is not. Take another name.")
+    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise UserError(f"`{name}` is a number, and {ref} is not. Take another name.")
+    found = workflow.parameters({}).get(name)
+    settings = workflow.sidecar.parameters.get(name)
+    may_move = name in (Role.TEXT, Role.NEGATIVE) or (settings is not None and settings.targets)
+    if found is not None and not may_move and ref not in found.targets:
+        where = ", ".join(map(str, found.targets))
+        raise UserError(f"`{name}` sets {where} already. Take another name for {ref}.")
+
+
+def _moved(workflow: Workflow, name: str, ref: InputRef) -> Workflow:
+    """Limits that the input has under the name by which it was found go with it to its new one."""
+    for other, found in workflow.parameters({}).items():
+        settings = workflow.sidecar.parameters.get(other)
+        if other != name and settings is not None and found.targets == (ref,):
+            parameters = {k: v for k, v in workflow.sidecar.parameters.items() if k != other}
+            sidecar = workflow.sidecar.model_copy(
+                update={"parameters": {**parameters, name: settings}}
+            )
+            return replace(workflow, sidecar=sidecar)
+    return workflow
 
 
 def hidden(workflow: Workflow, parameter: str) -> Sidecar:
@@ -73,6 +105,8 @@ def limited(
 ) -> Sidecar:
     """What is None stays as it is; without any value the limits and the default go."""
     found = find_parameter(workflow, parameter)
+    if found.role in FILES:
+        raise UserError(f"`{parameter}` is a file: it has no range, and nobody names it by text.")
     if low is None and high is None and default is None:
         return _with(workflow, found.name, min=None, max=None, default=None)
     is_number = found.type in ("INT", "FLOAT")
@@ -84,6 +118,11 @@ def limited(
     }
     before = workflow.sidecar.parameters.get(found.name, ParameterSettings())
     lowest, highest = given.get("min", before.min), given.get("max", before.max)
+    whole = typed(replace(found, min=None, max=None), workflow.graph, nodes)
+    bottom = 0 if found.role is Role.SEED and whole.min is None else whole.min
+    for bound in given.values():
+        if (bottom is not None and bound < bottom) or (whole.max is not None and bound > whole.max):
+            raise UserError(f"ComfyUI takes {bottom:g} to {whole.max:g} for `{parameter}`.")
     if lowest is not None and highest is not None and lowest > highest:
         raise UserError(f"The smallest value ({lowest}) is above the largest ({highest}).")
     if default is not None:
@@ -109,7 +148,7 @@ def allowed(workflow: Workflow, role_id: int | None, channel_id: int | None) -> 
 
 def find_parameter(workflow: Workflow, name: str) -> Parameter:
     parameters = workflow.parameters({})
-    found = parameters.get(_own_name(name))
+    found = parameters.get(name.strip()) or parameters.get(_own_name(name))
     if found is None:
         names = ", ".join(f"`{shown_name(each)}`" for each in parameters) or "none"
         raise UserError(f"{workflow.name} has no parameter `{name}`. It has: {names}.")

@@ -84,8 +84,10 @@ def examine_workflow(graph: Graph, nodes: NodeTypes) -> list[str]:
     for value in dict.fromkeys(each.value for each in models):
         first = next(each for each in models if each.value == value)
         closest = closest_model(first, graph, nodes)
-        nearest = f" The closest is {closest}." if closest else ""
-        told.append(f"lacks the file {value}.{nearest}")
+        remedy = (
+            f"The closest is {closest}." if closest else "Download it into ComfyUI's models folder."
+        )
+        told.append(f"lacks the file {value}. {remedy}")
     known = {(each.node_id, each.input) for each in models}
     told += [
         f"{describe(each, graph)}."

@@ -20,7 +20,7 @@ from comfy.library import Library
 from comfy.nodes import missing_nodes
 from comfy.validation import complaints
 from comfy.values import refuse_dangerous
-from comfy.workflow import Sidecar, Workflow, name_of
+from comfy.workflow import Sidecar, Workflow, check_name, name_of
 from comfy.workflow_file import Format, read, to_graph
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Moderator:
 
     async def add(self, data: bytes, filename: str, name: str | None, *, replace: bool) -> Report:
         """An upload in any format becomes a workflow, or nothing changes."""
-        name = name if name is not None else name_of(filename)
+        name = _checked(name) if name is not None else name_of(filename)
         if not name:
             raise UserError("I cannot make a name of this file's. Give a `name`.")
         file = await asyncio.to_thread(read, data)
@@ -80,8 +80,7 @@ class Moderator:
             remedy = " Install them with ComfyUI-Manager and add it again." if error.missing else ""
             raise WorkflowFileError(f"{error}{remedy}") from error
         await asyncio.to_thread(self._refuse, graph)
-        before = self.library.workflows.get(name)
-        dropped = await self.library.add(name, graph, replace=replace)
+        before, dropped = await self.library.add(name, graph, replace=replace)
         workflow = self.library.workflows[name]
         await self._record(name, "replace" if before else "add", _about(before), _about(workflow))
         notes = [note] if note else []
@@ -92,18 +91,16 @@ class Moderator:
         return Report(workflow, file.format, before is not None, problems, notes)
 
     async def remove(self, name: str) -> None:
-        before = self.library.workflows.get(name)
-        await self.library.remove(name)
+        before = await self.library.remove(name)
         await self._record(name, "remove", _about(before), {})
 
     async def restore(self, name: str, moment: datetime | None) -> datetime:
-        before = self.library.workflows.get(name)
-        restored = await self.library.restore(name, moment)
-        await self._record(name, "restore", _about(before), _about(self.library.workflows[name]))
+        before, after, restored = await self.library.restore(name, moment)
+        await self._record(name, "restore", _about(before), _about(after))
         return restored
 
     async def rename(self, name: str, new: str) -> None:
-        await self.library.rename(name, new)
+        await self.library.rename(name, _checked(new))
         await self.store.rename_workflow(name, new)
         await self._record(new, "rename", {"name": name}, {"name": new})
 
@@ -111,10 +108,24 @@ class Moderator:
         self, name: str, action: str, change: Callable[[Workflow], Sidecar]
     ) -> Workflow:
         """*change* sees the workflow as it is on disk when its turn comes."""
-        before, after = await self.library.configure(name, change)
-        if before != after:
-            await self._record(name, action, *difference(before, after))
-        return self.library.workflows[name]
+        try:
+            before, after = await self.library.configure(name, change)
+        except WorkflowFileError as error:
+            raise UserError(f"That does not work: {name} {error}") from error
+        if before.sidecar != after.sidecar:
+            await self._record(name, action, *difference(before.sidecar, after.sidecar))
+        return after
+
+    async def log(self, name: str, limit: int) -> list[Change]:
+        """What was done to a workflow, newest first, also under its earlier names."""
+        found = await self.store.changes(name, limit)
+        while found and len(found) < limit and found[-1].action == "rename":
+            name, at = str(found[-1].before["name"]), found[-1].at
+            earlier = await self.store.changes(name, limit - len(found), until=at)
+            if not earlier:
+                break
+            found += earlier
+        return found
 
     async def set_default(self, name: str | None, channel_id: int | None) -> None:
         if name is not None and name not in self.library.workflows:
@@ -128,6 +139,12 @@ class Moderator:
 
     def _refuse(self, graph: Graph) -> None:
         nodes = self.servers.nodes
+        away = [name for name, server in self.servers.items() if not server.nodes]
+        if away and missing_nodes(graph, nodes):
+            raise UserError(
+                f"{' and '.join(away)} did not answer yet, so I cannot check all nodes of this "
+                "file. Try again when `/test_comfy` is happy."
+            )
         refuse_dangerous(graph, nodes)
         if nodes and not missing_nodes(graph, nodes):
             for each in complaints(graph, nodes):
@@ -156,6 +173,13 @@ class Moderator:
             await self.store.record(change)
         except StoreError:  # the change is made; this line stands in for its row
             log.exception("the audit log could not take %r", change)
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_name(name)
+    except WorkflowFileError as error:
+        raise UserError(f"It {error}") from error
 
 
 def _about(workflow: Workflow | None) -> dict[str, Any]:

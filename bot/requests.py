@@ -207,10 +207,11 @@ def _overrides(text: str) -> Any:
 
 
 def _defaults(workflow: Workflow, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """What a moderator's defaults and limits make of values that nobody sets."""
     return {
         name: parameters[name].default
-        for name, settings in workflow.sidecar.parameters.items()
-        if settings.default is not None
+        for name in workflow.sidecar.parameters
+        if parameters[name].default != _value(workflow.graph, parameters, name)
     }
 
 

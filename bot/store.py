@@ -227,9 +227,13 @@ class Store:
         }
         await self._write(sa.insert(audit).values(**row))
 
-    async def changes(self, workflow: str, limit: int) -> list[Change]:
+    async def changes(
+        self, workflow: str, limit: int, *, until: datetime | None = None
+    ) -> list[Change]:
         """Newest first."""
         query = sa.select(audit).where(audit.c.workflow == workflow)
+        if until is not None:
+            query = query.where(audit.c.at < until.timestamp())
         rows = await self._execute(query.order_by(audit.c.number.desc()).limit(limit))
         return [_change(row) for row in rows.all()]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
+import aiohttp
 import discord
 from discord import app_commands, ui
 from discord.ext import commands
@@ -19,7 +20,7 @@ from bot.cards import TEXT_LIMIT, fitting, layout, stamp
 from bot.errors import UserError
 from bot.moderation import Moderator, Report, dry_run
 from bot.texts import neutral
-from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices
+from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices, moderates
 from cogs.workflows import parameter_line
 from comfy.errors import WorkflowFileError
 from comfy.workflow import Workflow, dump_sidecar
@@ -46,9 +47,8 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         """At every execution: what Discord's settings page allows is only a hint."""
         if not interaction.permissions.manage_guild:
             raise app_commands.MissingPermissions(["manage_guild"])
-        chosen, known = self.bot.config.discord.guilds, self.bot.guilds
-        if interaction.guild_id not in chosen and (chosen or len(known) > 1):
-            raise UserError(
+        if not moderates(interaction):
+            raise app_commands.CheckFailure from UserError(
                 "Workflows are shared by all Discord servers I am in, so the owner must say whose "
                 "moderators manage them: `discord.guilds` in config.yaml."
             )
@@ -79,7 +79,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         await interaction.response.defer(ephemeral=True, thinking=True)
         try:
             data = await file.read()
-        except (discord.HTTPException, OSError) as error:
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             raise UserError("Discord did not give me the file. Upload it again.") from error
         moderator = self._moderator(interaction)
         try:
@@ -91,7 +91,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     @app_commands.command()
     async def show(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Show a workflow: its graph, what is open, who may use it, and who changed what."""
-        changes = await self.bot.store.changes(workflow.name, _CHANGES)
+        changes = await self._moderator(interaction).log(workflow.name, _CHANGES)
         log = [
             f"{stamp(each.at)} <@{each.user_id}> {each.action}"
             + "".join(f"\n-# {neutral(line, 150)}" for line in lines(each))
@@ -99,7 +99,9 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         ]
         problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
         about = _about(self.bot, workflow, problems)
-        text = _text([*about, "**Changes**" if log else "", *log])
+        controls = map(parameter_line, workflow.parameters(self.bot.servers.nodes).values())
+        heads = ("**Changes**" if log else "", "**Controls**")
+        text = _text([*about, heads[0], *log, heads[1], *controls])
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -136,11 +138,15 @@ class Moderation(commands.GroupCog, group_name="workflow"):
 
     @restore.autocomplete("workflow")
     async def complete_earlier(self, interaction: Interaction, value: str) -> Choices:
+        if not moderates(interaction):
+            return []
         names = self.bot.library.earlier
         return choices((each, each) for each in names if value.casefold() in each.casefold())
 
     @restore.autocomplete("version")
     async def complete_version(self, interaction: Interaction, value: str) -> Choices:
+        if not moderates(interaction):
+            return []
         moments = self.bot.library.earlier.get(str(interaction.namespace.workflow), ())
         return choices(
             (f"until {each:%Y-%m-%d %H:%M} UTC", f"{each:{_MOMENT}}") for each in moments
@@ -300,6 +306,8 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     @limit.autocomplete("parameter")
     @describe.autocomplete("parameter")
     async def complete_parameter(self, interaction: Interaction, value: str) -> Choices:
+        if not moderates(interaction):
+            return []
         workflow = self.bot.library.workflows.get(str(interaction.namespace.workflow))
         if workflow is None:
             return []
@@ -313,6 +321,8 @@ class Moderation(commands.GroupCog, group_name="workflow"):
 
     @expose.autocomplete("target")
     async def complete_target(self, interaction: Interaction, value: str) -> Choices:
+        if not moderates(interaction):
+            return []
         workflow = self.bot.library.workflows.get(str(interaction.namespace.workflow))
         refs = curation.targets(workflow) if workflow else []
         graph = workflow.graph if workflow else {}
@@ -376,7 +386,6 @@ def _about(bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]]
         _summary(workflow),
         *_dry_run_lines(problems),
         *(f"⚠️ {neutral(note, 400)}" for note in workflow.notes),
-        *map(parameter_line, workflow.parameters(bot.servers.nodes).values()),
         f"-# {_count(earlier, 'earlier version')} for `/workflow restore`" if earlier else "",
     ]
 

@@ -34,6 +34,14 @@ def author(interaction: Interaction) -> Author:
     )
 
 
+def moderates(interaction: Interaction) -> bool:
+    """Of a Discord server that the owner named; of the only one, if he named none."""
+    bot = interaction.client
+    guilds = bot.config.discord.guilds or [guild.id for guild in bot.guilds]
+    named = bool(bot.config.discord.guilds) or len(guilds) == 1
+    return interaction.permissions.manage_guild and named and interaction.guild_id in guilds
+
+
 def find_workflow(bot: Comfycord, name: str) -> Workflow:
     found = bot.library.workflows.get(bot.library.twin(name) or name)
     if found is None:
@@ -83,6 +91,8 @@ class AnyWorkflowTransformer(WorkflowTransformer):
     """Any workflow, for moderators."""
 
     async def autocomplete(self, interaction: Interaction, value: str, /) -> Choices:  # type: ignore[override]
+        if not moderates(interaction):
+            return []
         return choose_workflow(interaction.client.library.workflows.values(), value)
 
 

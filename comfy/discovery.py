@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from comfy.errors import WorkflowFileError
 from comfy.graph import Graph, InputRef, Link, title
 from comfy.nodes import NodeTypes, Number
 from comfy.parameters import FILES, Parameter, Role, text_inputs, type_of, typed
@@ -58,6 +59,7 @@ _CORE: dict[Role, tuple[str, Number, Number]] = {
     Role.BATCH: ("INT", 1, 4096),
 }
 T = TypeVar("T")
+_SAMPLERS_MAX = 50  # each is followed by itself, and a file may be made to take for ever
 _DENOISING = ("noise", "steps", "sigmas", "latent_image")
 _GUIDANCE = ("positive", "guider", "conditioning", "text_embeds", "hyvid_embeds")
 _DECLARE = "declare one with /workflow expose, or choose one with the option node"
@@ -68,8 +70,11 @@ def discover(graph: Graph, nodes: NodeTypes | None = None) -> Discovery:
 
     *nodes* add types, ranges and choices, and say which nodes are outputs.
     """
-    search = _Search(graph)
-    found = {each.name: typed(each, graph, nodes or {}) for each in search.parameters()}
+    try:
+        search = _Search(graph)
+        found = {each.name: typed(each, graph, nodes or {}) for each in search.parameters()}
+    except RecursionError as error:
+        raise WorkflowFileError("chains too many nodes to follow its links.") from error
     return Discovery(found, _outputs(search.trace, nodes or {}), tuple(search.notes))
 
 
@@ -91,7 +96,7 @@ class _Search:
         self._graph = graph
         self.trace = Trace(graph)
         self.notes: list[str] = []
-        samplers = [node_id for node_id in graph if self._is_sampler(node_id)]
+        samplers = [node_id for node_id in graph if self._is_sampler(node_id)][:_SAMPLERS_MAX]
         with_words = [each for each in samplers if any(self.trace.prompts(each, "positive"))]
         self._samplers = with_words or samplers  # one without words prepares another's picture
         self._first = [each for each in self._samplers if not self._feeding(each)]

@@ -10,6 +10,7 @@ from comfy.errors import WorkflowFileError
 
 Graph = dict[str, dict[str, Any]]
 NODES_MAX = 2000
+LINKS_MAX = 10_000
 
 
 class InputRef(NamedTuple):
@@ -38,6 +39,8 @@ def check_graph(data: Any) -> Graph:
         data = data["prompt"]  # the body of a POST /prompt, as some people save it
     if not isinstance(data, dict) or not data:
         raise WorkflowFileError("holds no nodes. Save it again in ComfyUI.")
+    if isinstance(data.get("nodes"), list):
+        raise WorkflowFileError("is in the editor's format, where API format belongs.")
     if len(data) > NODES_MAX:
         raise WorkflowFileError(f"has {len(data)} nodes, and {NODES_MAX} is the most.")
     graph = {node_id: _checked_node(node_id, node) for node_id, node in data.items()}
@@ -50,6 +53,8 @@ def check_graph(data: Any) -> Graph:
                 )
             if link is None and not _is_finite(value):
                 raise WorkflowFileError(f"holds {node_id}.{name}, which is not a finite number.")
+    if (number := sum(len(dict(links(graph, each))) for each in graph)) > LINKS_MAX:
+        raise WorkflowFileError(f"has {number} links, and {LINKS_MAX} is the most.")
     _refuse_circles(graph)
     return graph
 

@@ -39,6 +39,9 @@ def inspect(file: WorkflowFile, object_info: Mapping[str, Json]) -> Inspection:
     `WorkflowFileError` where the file cannot be made a graph for another reason than nodes that
     the server lacks.
     """
+    if file.needs_server and not object_info:
+        note = "This is the editor's format: only a ComfyUI's /object_info explains its values."
+        return Inspection(file.format, Discovery(), notes=(note,))
     try:
         graph, note = to_graph(file, object_info)
     except ConversionError as error:

@@ -1,34 +1,26 @@
 """The workflows folder: `NAME.json` is a graph, `NAME.yaml` beside it says what people decided.
 
-Changes on disk are picked up. A file that breaks keeps its last good version and says why. What
-the bot itself changes is written whole or not at all, and the version before it goes to
-`.earlier/NAME/`.
+Changes on disk are picked up. A file that breaks keeps its last good version and says why.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from comfy.errors import LibraryError, WorkflowFileError
+from comfy.folder import Folder, read_earlier, read_workflow
 from comfy.graph import Graph
-from comfy.workflow import Sidecar, Workflow, check_name, dump_sidecar, fitting, parse_sidecar
-from comfy.workflow_file import read
+from comfy.workflow import Sidecar, Workflow
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _POLL = 1.0
-_EARLIER = ".earlier"
-_EARLIER_MAX = 10  # versions of one workflow
-_MOMENT = "%Y%m%dT%H%M%S.%fZ"
 
 _Stamp = tuple[tuple[int, int] | None, ...]
 
@@ -47,6 +39,7 @@ class Library:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._files = Folder(folder)
         self._entries: dict[str, _Entry] = {}
         self._workflows: dict[str, Workflow] = {}
         self._earlier: dict[str, tuple[datetime, ...]] = {}
@@ -75,7 +68,7 @@ class Library:
         """Look at the folder once."""
         async with self._lock:
             if not self._entries:
-                self._earlier = await asyncio.to_thread(_read_earlier, self.folder)
+                self._earlier = await asyncio.to_thread(read_earlier, self.folder)
             self._take(await asyncio.to_thread(_read_folder, self.folder, self._entries))
 
     async def watch(self) -> None:
@@ -95,94 +88,32 @@ class Library:
 
     # What moderators do. `WorkflowFileError` and `LibraryError` leave everything as it was.
 
-    async def add(self, name: str, graph: Graph, *, replace: bool = False) -> list[str]:
-        """The names of parameters whose settings the graph of a replaced workflow loses."""
-
-        def add() -> list[str]:
-            if (twin := self.twin(name)) not in (None, name):
-                raise LibraryError(f"There is a workflow named {twin}; only its case differs.")
-            exists = self._path(name).exists()
-            if exists and not replace:
-                raise LibraryError(f"There is a workflow named {name} already. Set `replace`.")
-            sidecar, dropped = fitting(graph, self._sidecar(name)) if exists else (Sidecar(), [])
-            Workflow.of(name, graph, sidecar)
-            if exists:
-                self._keep(name)
-            self._write(name, graph, sidecar)
-            return dropped
-
-        check_name(name)
-        return await self._change(add)
+    async def add(
+        self, name: str, graph: Graph, *, replace: bool = False
+    ) -> tuple[Workflow | None, list[str]]:
+        """What it replaced, and the parameters whose settings the new graph does not take."""
+        return await self._change(lambda: self._files.add(name, graph, replace=replace), name)
 
     async def configure(
         self, name: str, change: Callable[[Workflow], Sidecar]
-    ) -> tuple[Sidecar, Sidecar]:
-        """Writes what *change* makes of the workflow as it is on disk now; before and after."""
-
-        def configure() -> tuple[Sidecar, Sidecar]:
-            workflow = self._on_disk(name)
-            after = change(workflow)
-            Workflow.of(name, workflow.graph, after)
-            self._write(name, None, after)
-            return workflow.sidecar, after
-
-        return await self._change(configure)
+    ) -> tuple[Workflow, Workflow]:
+        """Before and after *change*, which sees the workflow as it is on the disk then."""
+        return await self._change(lambda: self._files.configure(name, change), name)
 
     async def rename(self, name: str, new: str) -> None:
-        def rename() -> None:
-            self._on_disk(name)
-            if (twin := self.twin(new)) not in (None, name):
-                raise LibraryError(f"There is a workflow named {twin} already.")
-            if new in self._earlier:
-                raise LibraryError(f"A removed workflow was named {new}. Take another name.")
-            beside = self._path(name, "yaml")
-            if new.casefold() == name.casefold():
-                if beside.exists():
-                    beside.rename(self._path(new, "yaml"))
-                self._path(name).rename(self._path(new))
-            else:  # at no moment is there a graph without its limits
-                if beside.exists():
-                    _write_whole(self._path(new, "yaml"), beside.read_bytes())
-                self._path(name).rename(self._path(new))
-                beside.unlink(missing_ok=True)
-            if self._folder_of_earlier(name).exists():
-                self._folder_of_earlier(name).rename(self._folder_of_earlier(new))
+        await self._change(lambda: self._files.rename(name, new), name, new)
 
-        check_name(new)
-        await self._change(rename)
+    async def remove(self, name: str) -> Workflow | None:
+        """What it was; `restore` brings it back."""
+        return await self._change(lambda: self._files.remove(name), name)
 
-    async def remove(self, name: str) -> None:
-        """`restore` brings it back."""
+    async def restore(
+        self, name: str, moment: datetime | None = None
+    ) -> tuple[Workflow | None, Workflow, datetime]:
+        """What was there, what is there now, and when that was put away; by default the newest."""
+        return await self._change(lambda: self._files.restore(name, moment), name)
 
-        def remove() -> None:
-            if not self._path(name).exists():
-                raise LibraryError(f"There is no workflow named {name}.")
-            self._keep(name)
-            self._path(name).unlink()
-            self._path(name, "yaml").unlink(missing_ok=True)
-
-        await self._change(remove)
-
-    async def restore(self, name: str, moment: datetime | None = None) -> datetime:
-        """Brings back an earlier version, by default the newest; what is there now is kept."""
-
-        def restore() -> datetime:
-            moments = _read_earlier(self.folder).get(name, ())
-            chosen = moment or next(iter(moments), None)
-            if chosen not in moments or chosen is None:
-                raise LibraryError(f"There is no such earlier version of {name}.")
-            path = self._folder_of_earlier(name) / f"{chosen.strftime(_MOMENT)}.json"
-            workflow = read_workflow(path, name)
-            if self._path(name).exists():
-                self._keep(name)
-            self._write(name, workflow.graph, workflow.sidecar)
-            path.unlink(missing_ok=True)
-            path.with_suffix(".yaml").unlink(missing_ok=True)
-            return chosen
-
-        return await self._change(restore)
-
-    async def _change(self, work: Callable[[], T]) -> T:
+    async def _change(self, work: Callable[[], T], *names: str) -> T:
         """*work* in a thread, which is let finish even if the caller is cancelled."""
 
         async def change() -> T:
@@ -193,8 +124,10 @@ class Library:
                     raise LibraryError(
                         f"The workflows folder cannot be changed: {error.strerror or error}."
                     ) from error
-                entries = await asyncio.to_thread(_read_folder, self.folder, self._entries)
-                self._earlier = await asyncio.to_thread(_read_earlier, self.folder)
+                # read anew, as a disk's clock may be too coarse to show the change
+                known = {n: e for n, e in self._entries.items() if n not in names}
+                entries = await asyncio.to_thread(_read_folder, self.folder, known)
+                self._earlier = await asyncio.to_thread(read_earlier, self.folder)
                 self._take(entries)
                 return result
 
@@ -219,85 +152,9 @@ class Library:
             self._entries = entries
             self._workflows = {n: e.workflow for n, e in sorted(entries.items()) if e.workflow}
 
-    # On disk, in a thread
-
-    def _path(self, name: str, suffix: str = "json") -> Path:
-        return self.folder / f"{name}.{suffix}"
-
-    def _folder_of_earlier(self, name: str) -> Path:
-        return self.folder / _EARLIER / name
-
-    def _on_disk(self, name: str) -> Workflow:
-        try:
-            return read_workflow(self._path(name))
-        except FileNotFoundError as error:
-            raise LibraryError(f"There is no workflow named {name}.") from error
-
-    def _sidecar(self, name: str) -> Sidecar:
-        try:
-            return parse_sidecar(self._path(name, "yaml").read_text("utf-8-sig"))
-        except (FileNotFoundError, UnicodeDecodeError, WorkflowFileError):
-            return Sidecar()  # a broken one is kept among the earlier versions
-
-    def _keep(self, name: str) -> None:
-        folder = self._folder_of_earlier(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        moment = datetime.now(UTC).strftime(_MOMENT)
-        for suffix in ("yaml", "json"):  # the graph last: without it there is no version
-            if self._path(name, suffix).exists():
-                _write_whole(folder / f"{moment}.{suffix}", self._path(name, suffix).read_bytes())
-        for old in sorted(folder.glob("*.json"), reverse=True)[_EARLIER_MAX:]:
-            old.unlink(missing_ok=True)
-            old.with_suffix(".yaml").unlink(missing_ok=True)
-
-    def _write(self, name: str, graph: Graph | None, sidecar: Sidecar) -> None:
-        """Both files are complete beside their places before the first one moves there.
-
-        Limits come before the graph and go after it: at no moment is it open without them.
-        """
-        text, beside = dump_sidecar(sidecar), self._path(name, "yaml")
-        before = beside.read_bytes() if beside.exists() else None
-        with ExitStack() as stack:
-            new_sidecar = stack.enter_context(_beside(beside, text.encode()))
-            if graph is not None:
-                data = json.dumps(graph, ensure_ascii=False, indent=2).encode()
-                new_graph = stack.enter_context(_beside(self._path(name), data))
-            if text:
-                new_sidecar.replace(beside)
-            try:
-                if graph is not None:
-                    new_graph.replace(self._path(name))
-            except OSError:  # a file that another program holds open, on Windows
-                if before is None:
-                    beside.unlink(missing_ok=True)
-                else:
-                    beside.write_bytes(before)
-                raise
-            if not text:
-                beside.unlink(missing_ok=True)
-
-
-def read_workflow(path: Path, name: str = "") -> Workflow:
-    """One file and its sidecar. `utf-8-sig` as some editors on Windows write a mark in front."""
-    name = name or path.stem
-    check_name(name)
-    file = read(path.read_bytes())
-    if file.graph is None:
-        raise WorkflowFileError(
-            "is in the editor's format. Add it in Discord with /workflow add, or make API format "
-            "of it with `comfycord convert`."
-        )
-    beside = path.with_suffix(".yaml")
-    try:
-        sidecar = parse_sidecar(beside.read_text("utf-8-sig")) if beside.exists() else None
-    except UnicodeDecodeError as error:
-        raise WorkflowFileError("has a sidecar that is not UTF-8 text.") from error
-    return Workflow.of(name, file.graph, sidecar)
-
 
 def _differs(name: str, now: Mapping[str, _Entry], before: Mapping[str, _Entry]) -> bool:
-    one, other = now.get(name), before.get(name)
-    return one is None or other is None or one.stamp != other.stamp
+    return now.get(name) is not before.get(name)
 
 
 def _read_folder(folder: Path, known: Mapping[str, _Entry]) -> dict[str, _Entry]:
@@ -311,15 +168,6 @@ def _read_folder(folder: Path, known: Mapping[str, _Entry]) -> dict[str, _Entry]
             before if before and before.stamp == stamp else _read(path, stamp, before)
         )
     return entries
-
-
-def _read_earlier(folder: Path) -> dict[str, tuple[datetime, ...]]:
-    found: dict[str, list[datetime]] = {}
-    for path in sorted((folder / _EARLIER).glob("*/*.json"), reverse=True):
-        with contextlib.suppress(ValueError):
-            moment = datetime.strptime(path.stem, _MOMENT).replace(tzinfo=UTC)
-            found.setdefault(path.parent.name, []).append(moment)
-    return {name: tuple(moments) for name, moments in sorted(found.items())}
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -338,22 +186,3 @@ def _read(path: Path, stamp: _Stamp, before: _Entry | None) -> _Entry:
         return _Entry(stamp, kept, str(error))
     except OSError as error:
         return _Entry(stamp, kept, f"cannot be read ({error.strerror}).")
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    with _beside(path, data) as new:
-        new.replace(path)
-
-
-@contextmanager
-def _beside(path: Path, data: bytes) -> Iterator[Path]:
-    """A file with *data*, safe on the disk, to be moved onto *path*; else it goes again."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield new
-    finally:
-        new.unlink(missing_ok=True)

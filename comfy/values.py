@@ -24,9 +24,16 @@ _DENIED = re.compile(
 )
 # Classes that read folders, train, or fill the disk with models.
 _DANGEROUS = re.compile(
-    r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|.*Train.*|LossGraph.*",
+    r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|LossGraph.*"
+    r"|.*(?<!s)train.*",  # but not "constrain"
     re.IGNORECASE,
 )
+_PLACES = re.compile(
+    r"image|mask|audio|video|latent|.*file.*|.*folder.*|.*path.*|.*director.*|.*url.*",
+    re.IGNORECASE,
+)
+# A path that leaves the server's own folders, and an address.
+_OUTSIDE = re.compile(r"(.*[\\/])?\.\.([\\/].*)?|[\\/~].*|[A-Za-z]:.*|\w+://.*", re.DOTALL)
 _NUMBER_MAX = 10**25
 # A quantity in plain digits: `int` and `float` would take other scripts' digits, `1_0` and `nan`.
 _NUMBER = re.compile(r"[+-]?\d{1,25}(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -168,6 +175,14 @@ def is_denied(graph: Graph, ref: InputRef) -> bool:
 
 def refuse_dangerous(graph: Graph, nodes: NodeTypes) -> None:
     """What nobody may bring in over Discord; the owner can, by putting the file into the folder."""
+    for node_id, node in graph.items():
+        for name, value in node["inputs"].items():
+            is_place = isinstance(value, str) and _PLACES.fullmatch(name.rsplit(".")[-1])
+            if is_place and _OUTSIDE.fullmatch(value):
+                raise WorkflowFileError(
+                    f"names a place outside ComfyUI's folders at {InputRef(node_id, name)}. Only "
+                    "the bot's owner can add it, by putting the file into the workflows folder."
+                )
     used = sorted({node["class_type"] for node in graph.values()})
     for what, classes in (
         (

@@ -1,6 +1,7 @@
 """A workflow: a named graph, what people may set in it, and what moderators decided. Pure."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from comfy.discovery import discover
+from comfy.discovery import Discovery, discover
 from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
 from comfy.nodes import NodeTypes
@@ -18,7 +19,7 @@ from comfy.values import coerce, coerce_guessed
 
 NAME_MAX = 100  # Discord's limit for what an autocomplete answers
 _NAME = re.compile(rf"[^\W_][\w .()+-]{{0,{NAME_MAX - 1}}}")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # by Windows
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³])(\..*)?", re.IGNORECASE)  # by Windows
 _SIDECAR_MAX = 64 * 2**10  # bytes
 # The bot finds these by their names: for the prompt, a random seed, the largest picture.
 _NEEDED = (Role.TEXT, Role.SEED, Role.WIDTH, Role.HEIGHT, Role.BATCH)
@@ -33,8 +34,8 @@ class ParameterSettings(_Strict):
 
     targets: list[tuple[str, str]] = pydantic.Field(default_factory=list)
     default: str | int | float | bool | None = None
-    min: int | float | None = None
-    max: int | float | None = None
+    min: int | pydantic.FiniteFloat | None = None
+    max: int | pydantic.FiniteFloat | None = None
     description: str = ""
     hidden: bool = False
 
@@ -68,13 +69,16 @@ class Workflow:
     _parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, graph: Graph, sidecar: Sidecar | None = None) -> "Workflow":
-        """Discovers the parameters; an error where the sidecar names what is not there."""
+    def of(
+        cls,
+        name: str,
+        graph: Graph,
+        sidecar: Sidecar | None = None,
+        found: Discovery | None = None,
+    ) -> "Workflow":
+        """An error where the sidecar names what is not there. *found*: if it was discovered."""
         sidecar = sidecar or Sidecar()
-        try:
-            found = discover(graph)
-        except RecursionError as error:
-            raise WorkflowFileError("chains too many nodes to follow its links.") from error
+        found = found or discover(graph)
         declared = {
             each: _declared(graph, each, settings)
             for each, settings in sidecar.parameters.items()
@@ -125,11 +129,11 @@ class Workflow:
 def fitting(graph: Graph, sidecar: Sidecar) -> tuple[Sidecar, list[str]]:
     """*sidecar* without the parameters that another graph no longer takes, and their names."""
     kept: dict[str, ParameterSettings] = {}
-    dropped = []
+    dropped, found = [], discover(graph)
     for name, settings in sidecar.parameters.items():
         candidate = sidecar.model_copy(update={"parameters": {**kept, name: settings}})
         try:
-            Workflow.of("", graph, candidate)
+            Workflow.of("", graph, candidate, found)
         except WorkflowFileError:
             dropped.append(name)
         else:
@@ -158,8 +162,9 @@ def check_name(name: str) -> str:
 def name_of(filename: str) -> str:
     """The nearest name that can be used, from a file's name; maybe empty."""
     stem = filename.rsplit("/")[-1].rsplit("\\")[-1].rsplit(".", 1)[0]
-    letters = re.sub(r"[^\w .()+-]+|\.\.+", " ", stem)
-    return " ".join(letters.split()).lstrip("_ .()+-")[:NAME_MAX].rstrip(" .")
+    letters = re.sub(r"[^\w .()+-]+|\.\.+", " ", unicodedata.normalize("NFC", stem))
+    name = " ".join(letters.split()).lstrip("_ .()+-")[:NAME_MAX].rstrip(" .")
+    return "" if _RESERVED.fullmatch(name) else name
 
 
 def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter:
@@ -187,13 +192,20 @@ def _refuse_shared(declared: Mapping[str, Parameter]) -> None:
 def _refined(parameter: Parameter, settings: ParameterSettings | None) -> Parameter:
     if settings is None:
         return parameter
+    default = parameter.default if settings.default is None else settings.default
+    if isinstance(default, int | float) and settings.default is None:
+        # the graph's own value obeys a moderator's limits too
+        if settings.min is not None:
+            default = max(default, settings.min)
+        if settings.max is not None:
+            default = min(default, settings.max)
     lows = [each for each in (parameter.min, settings.min) if each is not None]
     highs = [each for each in (parameter.max, settings.max) if each is not None]
     return replace(
         parameter,
         min=max(lows, default=None),
         max=min(highs, default=None),
-        default=parameter.default if settings.default is None else settings.default,
+        default=default,
         description=settings.description,
         hidden=settings.hidden,
     )
@@ -211,16 +223,23 @@ def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases: nine lines of them unfold into gigabytes."""
+    """Without aliases, nine lines of which unfold into gigabytes, and without twin keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) != len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "a key twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def parse_sidecar(text: str) -> Sidecar:
-    if len(text) > _SIDECAR_MAX:
+    if len(text.encode()) > _SIDECAR_MAX:
         raise WorkflowFileError(f"has a sidecar larger than {_SIDECAR_MAX // 1024} KB.")
     try:
         data: Any = yaml.load(text, _Loader)  # noqa: S506
@@ -241,4 +260,7 @@ def parse_sidecar(text: str) -> Sidecar:
 def dump_sidecar(sidecar: Sidecar) -> str:
     """Only what differs from a sidecar that says nothing."""
     data = sidecar.model_dump(exclude_defaults=True, mode="json")
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)) if data else ""
+    text = str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)) if data else ""
+    if len(text.encode()) > _SIDECAR_MAX:
+        raise WorkflowFileError(f"has settings larger than {_SIDECAR_MAX // 1024} KB.")
+    return text

@@ -93,6 +93,10 @@ def parse_json(data: bytes | str) -> Any:
         raise WorkflowFileError(f"holds a number that is too long. {_EXPORT}") from error
     if not _is_shallow(document):
         raise WorkflowFileError(_too_deep())
+    try:  # `"\ud83d"` is half a letter: no file and no server takes it
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise WorkflowFileError(f"holds a broken letter. {_EXPORT}") from error
     return document
 
 
@@ -112,13 +116,13 @@ def _too_deep() -> str:
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> Json:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise WorkflowFileError(
-            f"has {twin[:60]!r} twice in one object, and one of the two would be lost."
-        )
+    result: Json = {}
+    for name, value in pairs:
+        if name in result:
+            raise WorkflowFileError(
+                f"has {name[:60]!r} twice in one object, and one of the two would be lost."
+            )
+        result[name] = value
     return result
 
 
@@ -171,12 +175,14 @@ def _embedded(data: bytes) -> dict[str, str]:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
                 found = {k: v for k, v in picture.info.items() if isinstance(v, str)}
-                exif = [str(v) for v in picture.getexif().values() if isinstance(v, str)]
+                exif = Image.Exif()  # `getexif` would decode a PNG that has none
+                exif.load(picture.info.get("exif") or b"")
+                tags = [str(each) for each in exif.values() if isinstance(each, str)]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # ValueError: a compressed text that unfolds into more than Pillow's 1 MiB
         raise WorkflowFileError("is a picture that cannot be read. Save it again.") from error
     texts: dict[str, str] = {n: found[n] for n in ("prompt", "workflow") if n in found}
-    for each in exif:
+    for each in tags:
         if named := re.match(r"(prompt|workflow):\s*(?=\{)", each, re.IGNORECASE):
             texts.setdefault(named[1].lower(), each[named.end() :].rstrip("\x00"))
     return texts

@@ -44,7 +44,12 @@ def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         (
             {"parameters": {"cfg": {"min": 0}}},
             {},
-            ({"parameters.cfg.min": 0, "parameters.cfg.hidden": False}, {}),
+            ({"parameters.cfg.min": 0}, {}),
+        ),
+        (
+            {"parameters": {"cfg": {"hidden": True}}},
+            {},
+            ({"parameters.cfg.hidden": True}, {"parameters.cfg.hidden": False}),
         ),
         (
             {"parameters": {"a": {"targets": [["3", "cfg"]]}}},
@@ -56,7 +61,7 @@ def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         ),
     ],
     ids=["nothing", "the same", "added", "changed", "gone", "off", "allowed", "deep", "zero",
-         "targets"],
+         "hidden", "targets"],
 )  # fmt: skip
 def test_only_what_differs_is_logged_on_both_sides(
     before: dict[str, Any], after: dict[str, Any], expected: Any

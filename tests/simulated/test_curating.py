@@ -126,8 +126,8 @@ async def test_what_cannot_be_is_refused_in_a_sentence_and_changes_nothing(
 async def test_the_picture_of_a_workflow_cannot_be_named_by_a_default(lab: Lab) -> None:
     await lab.manage("limit", workflow="upscale", parameter="image", default="../../etc/passwd")
 
-    graph = lab.bot.library.workflows["upscale"]
-    assert graph.parameters({})["image"].default == "example.png"
+    workflow = lab.bot.library.workflows["upscale"]
+    assert workflow.parameters({})["image"].default == "example.png"
 
 
 async def test_a_description_is_what_members_read(lab: Lab) -> None:
