@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import discord
@@ -126,10 +127,8 @@ class Comfycord(commands.Bot):
 
     def clicked_twice(self, interaction: discord.Interaction) -> bool:
         """The same button by the same person within a second: a double click means one."""
-        key, now = (
-            (interaction.user.id, str((interaction.data or {}).get("custom_id"))),
-            self.clock(),
-        )
+        data: Any = interaction.data or {}
+        key, now = (interaction.user.id, str(data.get("custom_id"))), self.clock()
         self._clicks = {k: at for k, at in self._clicks.items() if now - at < _DOUBLE_CLICK}
         twice = key in self._clicks
         self._clicks[key] = now

@@ -85,8 +85,8 @@ defaults = sa.Table(
 drafts = sa.Table(
     "drafts",
     metadata,
-    sa.Column("id", sa.String(36), primary_key=True),
-    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("wish", sa.Text, nullable=False),
 )
@@ -201,20 +201,25 @@ class Store:
 
     # What is being put together
 
-    async def keep_draft(self, draft_id: str, user_id: int, wish: Wish) -> None:
+    async def keep_draft(self, job_id: str, user_id: int, wish: Wish) -> None:
+        """One for each job and person; yesterday's go."""
         now = datetime.now(UTC)
-        await self._write(
-            sa.delete(drafts).where(drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp())
-        )
+        old = drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(drafts).where(old | _draft_of(job_id, user_id)))
         text = json.dumps(wish.to_json(), ensure_ascii=False)
-        row = {"id": draft_id, "user_id": user_id, "created_at": now.timestamp(), "wish": text}
+        row = {"job_id": job_id, "user_id": user_id, "created_at": now.timestamp(), "wish": text}
         await self._write(sa.insert(drafts).values(**row))
 
-    async def draft(self, draft_id: str, user_id: int) -> Wish | None:
-        """Nobody gets another person's."""
-        mine = (drafts.c.id == draft_id) & (drafts.c.user_id == user_id)
-        found = (await self._execute(sa.select(drafts.c.wish).where(mine))).scalar_one_or_none()
+    async def draft(self, job_id: str, user_id: int) -> Wish | None:
+        query = sa.select(drafts.c.wish).where(_draft_of(job_id, user_id))
+        found = (await self._execute(query)).scalar_one_or_none()
         return None if found is None else Wish.from_json(json.loads(found))
+
+    async def take_draft(self, job_id: str, user_id: int) -> Wish | None:
+        """The draft, which is then gone: of two that take it one gets it."""
+        wish = await self.draft(job_id, user_id)
+        gone = await self._write(sa.delete(drafts).where(_draft_of(job_id, user_id)))
+        return wish if gone else None
 
     # What moderators did
 
@@ -387,6 +392,10 @@ def _job(row: sa.Row[Any]) -> Job:
     data["submitted_at"] = _moment(data["submitted_at"])
     data["finished_at"] = _moment(data["finished_at"])
     return Job(request=Request(**request), **data)
+
+
+def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:
+    return (drafts.c.job_id == job_id) & (drafts.c.user_id == user_id)
 
 
 def _change(row: sa.Row[Any]) -> Change:

@@ -7,13 +7,14 @@ anew: permissions, limits and the workflow as it is now are checked as if it had
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
 import aiohttp
 import discord
 from discord import ui
+from discord.ext import commands
 
 from bot.app import Comfycord, answer_error
 from bot.cards import SPOILER, layout, pictures_in, with_spoiler
@@ -39,7 +40,7 @@ _FIRST = ("text", "negative", "seed", "steps", "cfg", "width", "height")
 
 class ResultButton(
     ui.DynamicItem[Button],
-    template=r"job:(?P<id>[\w-]{36}):(?P<action>[a-z]{3,8})(:(?P<detail>\w{1,8}))?",
+    template=r"job:(?P<id>[\w-]{36}):(?P<action>(?!cancel)[a-z]{3,8})(:(?P<detail>\w{1,8}))?",
 ):
     def __init__(self, job_id: str, action: str, detail: str | None) -> None:
         end = f":{detail}" if detail else ""
@@ -135,7 +136,9 @@ async def edit(interaction: Interaction, job: Job, detail: str | None) -> None:
     shown = fields[page * _PER_PAGE : (page + 1) * _PER_PAGE]
     if not shown:
         raise UserError(f"*{neutral(workflow.title, 100)}* lets nobody set anything.")
-    await interaction.response.send_modal(EditModal(job, shown, page, len(fields)))
+    if detail is None:
+        await interaction.client.store.take_draft(job.id, interaction.user.id)  # begun anew
+    await interaction.response.send_modal(edit_modal(job, shown, page, len(fields)))
 
 
 def _fields(workflow: Workflow, bot: Comfycord) -> list[Parameter]:
@@ -144,54 +147,81 @@ def _fields(workflow: Workflow, bot: Comfycord) -> list[Parameter]:
     return sorted(parameters.values(), key=lambda each: order.get(each.name, len(order)))
 
 
-class EditModal(ui.Modal):
-    def __init__(self, job: Job, fields: list[Parameter], page: int, total: int) -> None:
-        pages = -(-total // _PER_PAGE)
-        title = "Edit" if pages == 1 else f"Edit, page {page + 1} of {pages}"
-        super().__init__(title=title, custom_id=f"edit:{job.id}:{page}")
-        self._job, self._fields = job, fields
-        self._page, self._pages = page, pages
-        self._inputs: dict[str, ui.TextInput[EditModal]] = {}
-        self.before = values_of(job)
-        for each in fields:
-            is_words = each.role in (Role.TEXT, Role.NEGATIVE)
-            field = ui.TextInput[EditModal](
-                style=discord.TextStyle.paragraph if is_words else discord.TextStyle.short,
-                default=str(self.before.get(each.name, each.default))[:4000],
-                required=False,
-                max_length=4000,
-            )
-            self._inputs[each.name] = field
-            self.add_item(ui.Label(text=_label(each), component=field))
-
-    async def on_submit(self, interaction: Interaction) -> None:  # type: ignore[override]
-        await answered(interaction, self._submit(interaction))
-
-    async def _submit(self, interaction: Interaction) -> None:
-        wish = self._job.request.wish
-        values: dict[str, Any] = dict(wish.values)
-        prompt = wish.prompt
-        for each in self._fields:
-            typed = self._inputs[each.name].value.strip()
-            if each.name == Role.TEXT:
-                prompt = typed or prompt
-            elif typed != str(self.before.get(each.name, each.default)).strip():
-                values.pop(each.name, None)
-                if typed:
-                    values[each.name] = typed
-            elif each.name == Role.SEED and each.name in self.before:
-                values[each.name] = self.before[each.name]  # so that an edit shows what it does
-        wish = replace(wish, prompt=prompt, values=values, parent=self._job.id, relation="edit")
-        if self._pages == 1:
-            await ask(interaction, wish)
-            return
-        await interaction.client.store.keep_draft(str(interaction.id), interaction.user.id, wish)
-        await interaction.response.send_message(
-            view=_draft_card(str(interaction.id), self._page, self._pages), ephemeral=True
+def edit_modal(job: Job, fields: list[Parameter], page: int, total: int) -> ui.Modal:
+    """Every field carries its parameter's name, so the answer is understood after a restart."""
+    pages = -(-total // _PER_PAGE)
+    title = "Edit" if pages == 1 else f"Edit, page {page + 1} of {pages}"
+    modal = ui.Modal(title=title, custom_id=f"edit:{job.id}:{page}", timeout=None)
+    before = values_of(job)
+    for each in fields:
+        is_words = each.role in (Role.TEXT, Role.NEGATIVE)
+        field = ui.TextInput[ui.Modal](
+            custom_id=each.name[:100],
+            style=discord.TextStyle.paragraph if is_words else discord.TextStyle.short,
+            default=str(before.get(each.name, each.default))[:4000],
+            required=False,
+            max_length=4000,
         )
+        modal.add_item(ui.Label(text=_label(each), component=field))
+    modal.stop()  # else discord.py keeps it; `Results` answers
+    return modal
 
-    async def on_error(self, interaction: Interaction, error: Exception, /) -> None:  # type: ignore[override]
-        await answer_error(interaction, error)
+
+class Results(commands.Cog):
+    """Answers modals by their `custom_id`, as buttons are: a restart in between costs nothing."""
+
+    def __init__(self, bot: Comfycord) -> None:
+        self.bot = bot
+
+    @commands.Cog.listener()
+    async def on_interaction(self, interaction: Interaction) -> None:
+        if interaction.type is not discord.InteractionType.modal_submit:
+            return
+        data: Any = interaction.data or {}
+        found = re.fullmatch(r"edit:([\w-]{36}):(\d)", str(data.get("custom_id")))
+        if found:
+            typed = dict(_typed(data.get("components", ())))
+            await answered(interaction, edited(interaction, found[1], int(found[2]), typed))
+
+
+def _typed(components: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for each in components:
+        inner = each.get("component")
+        yield from _typed([inner] if inner else each.get("components", ()))
+        if "value" in each:
+            yield str(each["custom_id"]), str(each["value"]).strip()
+
+
+async def edited(interaction: Interaction, job_id: str, page: int, typed: dict[str, str]) -> None:
+    """The job's wish with what was changed in the modal; what was not keeps its value."""
+    store = interaction.client.store
+    job = await store.get(job_id)
+    if job is None:
+        raise UserError("This job is no longer known.")
+    workflow = find_workflow(interaction.client, job.request.workflow)
+    draft = await store.draft(job_id, interaction.user.id)  # of the pages before this one
+    wish, before = draft or job.request.wish, values_of(job)
+    values: dict[str, Any] = dict(wish.values)
+    prompt = wish.prompt
+    fields = _fields(workflow, interaction.client)
+    for each in fields:
+        if (text := typed.get(each.name)) is None:
+            continue
+        if each.name == Role.TEXT:
+            prompt = text or prompt
+        elif text != str(before.get(each.name, each.default)).strip():
+            values.pop(each.name, None)
+            if text:
+                values[each.name] = text
+        elif each.name == Role.SEED and each.name in before:
+            values[each.name] = before[each.name]  # so that an edit shows what it does
+    wish = replace(wish, prompt=prompt, values=values, parent=job.id, relation="edit")
+    pages = -(-len(fields) // _PER_PAGE)
+    if pages == 1:
+        await ask(interaction, wish)
+        return
+    await store.keep_draft(job_id, interaction.user.id, wish)
+    await interaction.response.send_message(view=_draft_card(job_id, page, pages), ephemeral=True)
 
 
 def values_of(job: Job) -> dict[str, Any]:
@@ -206,58 +236,24 @@ def _label(parameter: Parameter) -> str:
     return ("seed (empty: random)" if parameter.name == Role.SEED else name)[:45]
 
 
-def _draft_card(draft: str, page: int, pages: int) -> ui.LayoutView:
-    row = ui.ActionRow[ui.LayoutView](
-        ui.Button(label="Run", style=discord.ButtonStyle.primary, custom_id=f"draft:{draft}:run")
-    )
+def _draft_card(job_id: str, page: int, pages: int) -> ui.LayoutView:
+    run = ui.Button[ui.LayoutView](label="Run", style=discord.ButtonStyle.primary)
+    run.custom_id = f"job:{job_id}:run"
+    row = ui.ActionRow[ui.LayoutView](run)
     for other in range(pages):
         if other != page:
-            label, custom_id = f"Page {other + 1}", f"draft:{draft}:{other}"
-            row.add_item(ui.Button(label=label, custom_id=custom_id))
+            custom_id = f"job:{job_id}:edit:{other}"
+            row.add_item(ui.Button(label=f"Page {other + 1}", custom_id=custom_id))
     text = ui.TextDisplay[ui.LayoutView]("Your changes are noted. Run it, or open another page.")
     return layout(ui.Container(text, row))
 
 
-class DraftButton(ui.DynamicItem[Button], template=r"draft:(?P<id>\d{1,20}):(?P<what>run|\d)"):
-    """Run what the pages of a modal gathered, or open another page."""
-
-    def __init__(self, draft: str, what: str) -> None:
-        super().__init__(ui.Button(custom_id=f"draft:{draft}:{what}"))
-        self.draft, self.what = draft, what
-
-    @classmethod
-    async def from_custom_id(  # type: ignore[override]
-        cls, interaction: Interaction, item: Item, match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"], match["what"])
-
-    async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
-        await answered(interaction, self._act(interaction))
-
-    async def _act(self, interaction: Interaction) -> None:
-        store = interaction.client.store
-        wish = await store.draft(self.draft, interaction.user.id)
-        if wish is None:
-            raise UserError("These changes are no longer kept. Press Edit again.")
-        if self.what == "run":
-            if interaction.client.clicked_twice(interaction):
-                await interaction.response.defer()
-                return
-            await ask(interaction, wish)
-            return
-        job = await store.get(wish.parent or "")
-        if job is None:
-            raise UserError("This job is no longer known.")
-        changed = replace(
-            job,
-            request=replace(
-                job.request,
-                wish=wish,
-                text=wish.prompt or job.request.text,
-                settings={**job.request.settings, **wish.values},
-            ),
-        )
-        await edit(interaction, changed, self.what)
+async def run(interaction: Interaction, job: Job, _: str | None) -> None:
+    """What the pages of a modal gathered."""
+    wish = await interaction.client.store.take_draft(job.id, interaction.user.id)
+    if wish is None:
+        raise UserError("These changes were run already, or are no longer kept. Press Edit again.")
+    await ask(interaction, wish)
 
 
 async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
@@ -363,6 +359,7 @@ def _check_owner(interaction: Interaction, job: Job) -> None:
 _ACTIONS: dict[str, Callable[[Interaction, Job, str | None], Awaitable[None]]] = {
     "again": again,
     "edit": edit,
+    "run": run,
     "vary": vary,
     "send": send,
     "details": details,
@@ -372,4 +369,5 @@ _ACTIONS: dict[str, Callable[[Interaction, Job, str | None], Awaitable[None]]] =
 
 
 async def setup(bot: Comfycord) -> None:
-    bot.add_dynamic_items(ResultButton, WorkflowChoice, DraftButton)
+    bot.add_dynamic_items(ResultButton, WorkflowChoice)
+    await bot.add_cog(Results(bot))

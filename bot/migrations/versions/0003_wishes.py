@@ -12,8 +12,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("uploads", sa.Text, nullable=False, server_default="[]"))
     op.create_table(
         "drafts",
-        sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("user_id", sa.BigInteger, nullable=False),
+        sa.Column("job_id", sa.String(36), primary_key=True),
+        sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("created_at", sa.Float, nullable=False),
         sa.Column("wish", sa.Text, nullable=False),
     )
