@@ -29,8 +29,8 @@ from comfy.library import Library
 log = logging.getLogger(__name__)
 
 COGS = (
-    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.admin",
-    "cogs.controls", "cogs.results",
+    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.privacy",
+    "cogs.admin", "cogs.controls", "cogs.results", "cogs.menus",
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
 _DOUBLE_CLICK = 1.0  # seconds

@@ -103,6 +103,21 @@ def pictures_in(message: discord.Message, *, marked: bool = False) -> list[str]:
     ]
 
 
+def job_id_in(message: discord.Message) -> str | None:
+    """Of the job whose result or placeholder a message of ours shows, by its buttons."""
+    for custom_id in _custom_ids(message.components):
+        if found := re.match(r"job:([\w-]{36}):", custom_id):
+            return found[1]
+    return None
+
+
+def _custom_ids(components: Sequence[object]) -> Iterator[str]:
+    for each in components:
+        if isinstance(each, discord.Button) and each.custom_id:
+            yield each.custom_id
+        yield from _custom_ids(getattr(each, "children", ()))
+
+
 def with_spoiler(message: discord.Message, *, hide: bool) -> ui.LayoutView:
     """The same message with its pictures hidden, or shown again."""
     view = ui.LayoutView.from_message(message, timeout=None)

@@ -7,18 +7,19 @@ with a nonce made from the job, after a look whether an earlier try arrived.
 
 import asyncio
 import base64
+import io
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import aiohttp
 import discord
 from discord import ui
 
-from bot.cards import failure_card, is_about, progress_card, result_card
+from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.spool import SpooledFile
@@ -160,6 +161,25 @@ class Delivery:
                 if error.status != 400:
                     raise
                 await self._publish(job, 0, failure_card(_without_words(job)))
+
+    async def repost(
+        self,
+        interaction: discord.Interaction,
+        job: Job,
+        message: discord.Message,
+        pictures: Sequence[bytes],
+    ) -> None:
+        """An earlier result as the answer to a command, buttons and all."""
+        names = [PurePosixPath(url.partition("?")[0]).name for url in pictures_in(message)]
+        files = [
+            discord.File(io.BytesIO(data), name) for data, name in zip(pictures, names, strict=True)
+        ]
+        shown = [SpooledFile(Path(name), name, 0) for name in names]
+        await interaction.edit_original_response(
+            view=result_card(job, 0, 1, shown, []),
+            attachments=files,
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
 
     async def delete(self, job: Job) -> None:
         """Every message of the result; those that are gone are fine."""

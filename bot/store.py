@@ -7,9 +7,10 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import alembic.command
 import alembic.config
@@ -21,79 +22,34 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
+from bot.tables import audit, defaults, drafts, jobs
 from bot.wishes import Wish
 from comfy.graph import InputRef
 from comfy.models import OutputFile
 
 log = logging.getLogger(__name__)
 
-metadata = sa.MetaData()
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(36), nullable=False, unique=True),
-    sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
-    sa.Column("guild_id", sa.BigInteger),
-    sa.Column("channel_id", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.BigInteger, nullable=False),
-    sa.Column("workflow", sa.String(100), nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("settings", sa.Text, nullable=False),
-    sa.Column("graph", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("message_id", sa.BigInteger),
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("prompt_id", sa.String(36)),
-    sa.Column("server", sa.String(32)),
-    sa.Column("outputs", sa.Text, nullable=False),
-    sa.Column("texts", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("seconds", sa.Float),
-    sa.Column("parts", sa.Integer, nullable=False),
-    sa.Column("told", sa.Boolean, nullable=False),
-    sa.Column("submitted_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("wish", sa.Text, nullable=False, server_default="{}"),
-    sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
-    sa.Index("jobs_by_state", "state", "number"),
-    sa.Index("jobs_by_user", "user_id", "number"),
-)
-
-audit = sa.Table(
-    "audit",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("guild_id", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.BigInteger, nullable=False),
-    sa.Column("workflow", sa.String(100), nullable=False),
-    sa.Column("action", sa.String(16), nullable=False),
-    sa.Column("before", sa.Text, nullable=False),
-    sa.Column("after", sa.Text, nullable=False),
-    sa.Index("audit_by_workflow", "workflow", "number"),
-)
-defaults = sa.Table(
-    "defaults",
-    metadata,
-    sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("channel_id", sa.BigInteger, primary_key=True, autoincrement=False),  # 0: everywhere
-    sa.Column("workflow", sa.String(100), nullable=False),
-)
-
-drafts = sa.Table(
-    "drafts",
-    metadata,
-    sa.Column("job_id", sa.String(36), primary_key=True),
-    sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("wish", sa.Text, nullable=False),
-)
-
 _DRAFTS_KEPT = timedelta(days=1)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """*guild_id*: only from this Discord server."""
+
+    user_id: int
+    guild_id: int | None = None
+    workflow: str | None = None
+    text: str | None = None
+
+
+class Waiting(NamedTuple):
+    """How many wait; *first_place*: of the person's next one, 0 if there is none."""
+
+    everybody: int
+    mine: int
+    first_place: int
 
 
 class Store:
@@ -168,6 +124,45 @@ class Store:
     async def recent(self, user_id: int, limit: int) -> list[Job]:
         """Newest first."""
         return await self._many(jobs.c.user_id == user_id, order=jobs.c.number.desc(), limit=limit)
+
+    async def search(self, search: Search, limit: int) -> list[Job]:
+        """Finished ones, newest first."""
+        where = [jobs.c.user_id == search.user_id, jobs.c.state == JobState.POSTED]
+        if search.guild_id is not None:
+            where.append(jobs.c.guild_id == search.guild_id)
+        if search.workflow is not None:
+            where.append(jobs.c.workflow == search.workflow)
+        if search.text is not None:
+            where.append(jobs.c.text.icontains(search.text, autoescape=True))
+        return await self._many(*where, order=jobs.c.number.desc(), limit=limit)
+
+    async def waiting(self, user_id: int) -> Waiting:
+        """Of our own queue."""
+        count = sa.select(sa.func.count()).select_from(jobs).where(_is_pending)
+        mine = count.where(jobs.c.user_id == user_id)
+        first = sa.select(sa.func.min(jobs.c.number)).where(_is_pending, jobs.c.user_id == user_id)
+        place = count.where(jobs.c.number <= first.scalar_subquery())
+        query = sa.select(*(each.scalar_subquery() for each in (count, mine, place)))
+        row = (await self._execute(query)).one()
+        return Waiting(row[0], row[1], row[2])
+
+    async def open_of(self, user_id: int) -> list[Job]:
+        is_open = jobs.c.state.in_(_OPEN_STATES)
+        return await self._many(jobs.c.user_id == user_id, is_open, order=jobs.c.number.asc())
+
+    async def everything_of(self, user_id: int) -> list[dict[str, Any]]:
+        """Every row about a person, as it is stored."""
+        query = sa.select(jobs).where(jobs.c.user_id == user_id).order_by(jobs.c.number)
+        return [dict(row._mapping) for row in (await self._execute(query)).all()]
+
+    async def forget(self, user_id: int) -> tuple[set[str], int]:
+        """Deletes what ended; the files that nobody else uses, and how many rows it was."""
+        mine = (jobs.c.user_id == user_id) & jobs.c.state.in_([s for s in JobState if s.final])
+        used = sa.select(jobs.c.uploads).where(jobs.c.uploads != "[]")
+        files = _files_in(await self._execute(used.where(mine)))
+        number = await self._write(sa.delete(jobs).where(mine))
+        await self._write(sa.delete(drafts).where(drafts.c.user_id == user_id))
+        return files - _files_in(await self._execute(used)), number
 
     async def pending(self, limit: int, offset: int = 0) -> list[Job]:
         """Those that wait in our queue, the next first."""
@@ -392,6 +387,10 @@ def _job(row: sa.Row[Any]) -> Job:
     data["submitted_at"] = _moment(data["submitted_at"])
     data["finished_at"] = _moment(data["finished_at"])
     return Job(request=Request(**request), **data)
+
+
+def _files_in(rows: sa.CursorResult[Any]) -> set[str]:
+    return {name for (text,) in rows.all() for _, _, name in json.loads(text)}
 
 
 def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:

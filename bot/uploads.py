@@ -10,6 +10,7 @@ import io
 import re
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -114,6 +115,13 @@ class Uploads:
             for ref, name in job.request.uploads.items()
         }
         return with_inputs(job.request.graph, names)
+
+    async def remove(self, names: Iterable[str]) -> None:
+        def remove() -> None:
+            for name in names:
+                self.path(name).unlink(missing_ok=True)
+
+        await asyncio.to_thread(remove)
 
     async def sweep(self) -> None:
         """Files that nobody used for a month go."""

@@ -42,7 +42,10 @@ async def cancel(interaction: Interaction, job_id: str) -> None:
         raise UserError("Only the person who asked for it, or a moderator, can cancel it.")
     if not await bot.runner.cancel(job):
         raise UserError("It is too late to cancel this job.")
-    await interaction.response.defer()
+    if interaction.type is discord.InteractionType.component:
+        await interaction.response.defer()  # the card tells it
+    else:
+        await interaction.response.send_message(f"`{job.short_id}` is cancelled.", ephemeral=True)
 
 
 class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"):

@@ -7,7 +7,7 @@ anew: permissions, limits and the workflow as it is now are checked as if it had
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
@@ -180,14 +180,15 @@ class Results(commands.Cog):
         data: Any = interaction.data or {}
         found = re.fullmatch(r"edit:([\w-]{36}):(\d)", str(data.get("custom_id")))
         if found:
-            typed = dict(_typed(data.get("components", ())))
+            typed = dict(typed_in(data))
             await answered(interaction, edited(interaction, found[1], int(found[2]), typed))
 
 
-def _typed(components: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    for each in components:
+def typed_in(data: Any) -> Iterator[tuple[str, str]]:
+    """Field → what was typed, in a submitted modal."""
+    for each in data.get("components", ()):
         inner = each.get("component")
-        yield from _typed([inner] if inner else each.get("components", ()))
+        yield from typed_in({"components": [inner]} if inner else each)
         if "value" in each:
             yield str(each["custom_id"]), str(each["value"]).strip()
 

@@ -15,7 +15,8 @@ from alembic.migration import MigrationContext
 
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
-from bot.store import Store, metadata
+from bot.store import Store
+from bot.tables import metadata
 from comfy.models import OutputFile
 from tests.bot.builders import NOW, a_job, a_request
 
