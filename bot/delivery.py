@@ -20,6 +20,7 @@ import discord
 from discord import ui
 
 from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card
+from bot.copies import smaller
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.spool import SpooledFile
@@ -115,9 +116,10 @@ class Delivery:
 
     # Ends
 
-    def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
+    async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
         """By number and by bytes. What is too large for any message is a page's note later."""
-        limit = self._limit_of(job)
+        limit = min(self._limit_of(job), REQUEST_BYTES)
+        files = [await _small_enough(job, each, limit) for each in files]
         pages: list[list[SpooledFile]] = [[]]
         room = REQUEST_BYTES
         for file in files:
@@ -258,6 +260,21 @@ class Delivery:
         return guild.filesize_limit if guild else FILE_BYTES
 
 
+async def _small_enough(job: Job, file: SpooledFile, limit: int) -> SpooledFile:
+    """Always the same copy of the same file, so that a repeated message is the same."""
+    if file.size <= limit:
+        return file
+    copy = await asyncio.to_thread(smaller, file.path, limit)
+    if copy is None:
+        return file
+    note = (
+        f"{neutral(file.name, 80)} ({size(file.size)}) is too large here, so this is a smaller "
+        f"copy. The original is in ComfyUI's output folder, comfycord/{job.id}."
+    )
+    bytes_of_copy = (await asyncio.to_thread(copy.stat)).st_size
+    return SpooledFile(copy, f"{PurePosixPath(file.name).stem}.webp", bytes_of_copy, note)
+
+
 def _fitting(
     job: Job, files: Sequence[SpooledFile], limit: int, first: int
 ) -> tuple[list[SpooledFile], list[str]]:
@@ -271,6 +288,7 @@ def _fitting(
         if file.size > min(limit, REQUEST_BYTES):
             notes.append(_too_large(file))
         else:
+            notes += [file.note] if file.note else []
             suffix = PurePosixPath(file.name).suffix.lower()
             fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
     return fitting, notes
@@ -281,7 +299,10 @@ def _without_words(job: Job) -> Job:
 
 
 def _too_large(file: SpooledFile) -> str:
-    return f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here."
+    return (
+        f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here. It is in "
+        "ComfyUI's output folder."
+    )
 
 
 def _attachments(files: Sequence[SpooledFile]) -> list[discord.File]:

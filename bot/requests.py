@@ -79,6 +79,7 @@ def build(
             wish, workflow=workflow.name, prompt=text or None, values=given, settings=None
         ),
         uploads=uploads,
+        keep_metadata=workflow.sidecar.keep_metadata,
     )
 
 

@@ -377,11 +377,11 @@ class Runner:
             return await self._move(job, JobState.FAILED, note=note)
         client = server.client if server else None
         too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
-        async with self._spool.fetched(client, job.outputs, until=too_late) as (files, lost):
+        async with self._spool.fetched(job, client, until=too_late) as (files, lost):
             if lost and not files:
                 note = "The picture is no longer on the server."
                 return await self._move(job, JobState.FAILED, note=note)
-            pages = self._publisher.pack(job, files)
+            pages = await self._publisher.pack(job, files)
             while job.parts < len(pages):
                 try:
                     post = partial(self._publisher.post_result, job, job.parts, pages, lost)

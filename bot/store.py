@@ -143,7 +143,7 @@ class Store:
         first = sa.select(sa.func.min(jobs.c.number)).where(_is_pending, jobs.c.user_id == user_id)
         place = count.where(jobs.c.number <= first.scalar_subquery())
         query = sa.select(*(each.scalar_subquery() for each in (count, mine, place)))
-        row = (await self._execute(query)).one()
+        row: Any = (await self._execute(query)).one()
         return Waiting(row[0], row[1], row[2])
 
     async def open_of(self, user_id: int) -> list[Job]:

@@ -53,6 +53,7 @@ class Sidecar(_Strict):
     title: str = ""
     description: str = ""
     enabled: bool = True
+    keep_metadata: bool = False
     allow: Allowed = Allowed()
     parameters: dict[str, ParameterSettings] = pydantic.Field(default_factory=dict)
 

@@ -10,6 +10,10 @@ down_revision = "0002"
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("wish", sa.Text, nullable=False, server_default="{}"))
     op.add_column("jobs", sa.Column("uploads", sa.Text, nullable=False, server_default="[]"))
+    op.add_column(
+        "jobs",
+        sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
+    )
     op.create_table(
         "drafts",
         sa.Column("job_id", sa.String(36), primary_key=True),
