@@ -18,6 +18,7 @@ from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
 from bot.health import Finding, Level
+from bot.line import keep_telling
 from bot.runner import Runner
 from bot.servers import Server, Servers
 from bot.spool import Spool
@@ -121,6 +122,7 @@ class Comfycord(commands.Bot):
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
         await self._own(self.runner.run(), "runner")
+        await self._own(keep_telling(self.store, self.servers, self.delivery), "line")
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()

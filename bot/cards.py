@@ -27,8 +27,13 @@ _GREEN = discord.Colour(0x3BA55D)
 _RED = discord.Colour(0xED4245)
 
 
-def waiting_card(job: Job, place: int, *, server_up: bool) -> ui.LayoutView:
+def waiting_card(
+    job: Job, place: int, *, server_up: bool, begins: datetime | None = None
+) -> ui.LayoutView:
+    """*begins*: Discord counts down to it by itself."""
     where = f"Queued, {ordinal(place)} in line."
+    if begins is not None:
+        where += f" Ready about {stamp(begins)}."
     if not server_up:
         where += " No ComfyUI server answers right now; it starts as soon as one does."
     return _card(job, _GREY, where, cancel=True)

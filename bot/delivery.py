@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 import aiohttp
@@ -85,6 +86,11 @@ class Delivery:
         live.job, live.progress = job, progress
         if live.task is None or live.task.done():
             live.task = asyncio.create_task(self._keep_showing(live))
+
+    async def show_place(
+        self, job: Job, place: int, begins: datetime | None, server_up: bool
+    ) -> None:
+        await self._edit(job, waiting_card(job, place, begins=begins, server_up=server_up))
 
     def progress_of(self, job_id: str) -> RunProgress | None:
         """What is known of a job that runs now."""

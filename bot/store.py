@@ -136,6 +136,15 @@ class Store:
             where.append(jobs.c.text.icontains(search.text, autoescape=True))
         return await self._many(*where, order=jobs.c.number.desc(), limit=limit)
 
+    async def typical_seconds(self) -> float | None:
+        """What the last fifty results took on a server, on average."""
+        last = sa.select(jobs.c.seconds).where(
+            jobs.c.state == JobState.POSTED, jobs.c.seconds.is_not(None)
+        )
+        last = last.order_by(jobs.c.number.desc()).limit(50)
+        query = sa.select(sa.func.avg(last.subquery().c.seconds))
+        return (await self._execute(query)).scalar_one()
+
     async def waiting(self, user_id: int) -> Waiting:
         """Of our own queue."""
         count = sa.select(sa.func.count()).select_from(jobs).where(_is_pending)

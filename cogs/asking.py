@@ -11,6 +11,7 @@ from bot.cards import waiting_card
 from bot.delivery import missing_permissions
 from bot.errors import UserError
 from bot.jobs import Job, Request, short
+from bot.line import begins_at
 from bot.requests import build, check_limits
 from bot.uploads import check_size
 from bot.wishes import Wish
@@ -84,8 +85,10 @@ async def submit(interaction: Interaction, request: Request) -> None:
         if not await bot.store.add(request):
             log.info("interaction %s came twice", request.interaction_id)
             return
-    server_up = any(server.up for server in bot.servers.values())
-    card = waiting_card(Job(request=request), pending + 1, server_up=server_up)
+    up = sum(server.up for server in bot.servers.values())
+    place = pending + 1
+    begins = begins_at(place, await bot.store.typical_seconds(), up)
+    card = waiting_card(Job(request=request), place, begins=begins, server_up=up > 0)
     try:
         message_id = await _answer(interaction, card)
     except discord.NotFound:  # too late: the person saw the command fail
