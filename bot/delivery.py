@@ -20,7 +20,7 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card
+from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card, waiting_card
 from bot.copies import smaller
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
@@ -90,7 +90,12 @@ class Delivery:
     async def show_place(
         self, job: Job, place: int, begins: datetime | None, server_up: bool
     ) -> None:
-        await self._edit(job, waiting_card(job, place, begins=begins, server_up=server_up))
+        """The end of the job waits for this edit, as for one of progress: it is the last one."""
+        live = self._live.setdefault(job.id, _Live(job, RunProgress.of(job.request.graph)))
+        card = waiting_card(job, place, begins=begins, server_up=server_up)
+        live.edited_at = self._clock()
+        live.edit = asyncio.create_task(self._edit(job, card))
+        await asyncio.shield(live.edit)
 
     def progress_of(self, job_id: str) -> RunProgress | None:
         """What is known of a job that runs now."""

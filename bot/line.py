@@ -9,6 +9,7 @@ import discord
 
 from bot.delivery import Delivery
 from bot.errors import StoreError
+from bot.jobs import JobState
 from bot.servers import Servers
 from bot.store import Store
 
@@ -31,18 +32,23 @@ async def keep_telling(store: Store, servers: Servers, delivery: Delivery) -> No
     while True:
         await asyncio.sleep(_EVERY)
         try:
-            waiting = await store.pending(_TOLD)
-            seconds = await store.typical_seconds() if waiting else None
-        except StoreError as error:
-            log.info("the line is not looked at now: %s", error)
-            continue
-        up = sum(server.up for server in servers.values())
-        places = {job.id: place for place, job in enumerate(waiting, 1)}
-        for job in waiting:
-            place = places[job.id]
-            if told.get(job.id, place) != place:
-                try:
-                    await delivery.show_place(job, place, begins_at(place, seconds, up), up > 0)
-                except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-                    log.info("job %s was not told its place: %s", job.short_id, error)
-        told = places
+            told = await _tell(store, servers, delivery, told)
+        except (StoreError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            log.info("the line was not told: %s", error)
+
+
+async def _tell(
+    store: Store, servers: Servers, delivery: Delivery, told: dict[str, int]
+) -> dict[str, int]:
+    """The places that people know then."""
+    waiting = await store.pending(_TOLD)
+    seconds = await store.typical_seconds() if waiting else None
+    up = sum(server.up for server in servers.values())
+    places = {job.id: place for place, job in enumerate(waiting, 1)}
+    for job in waiting:
+        place = places[job.id]
+        if told.get(job.id, place) != place:
+            now = await store.get(job.id)
+            if now is not None and now.state is JobState.PENDING:
+                await delivery.show_place(now, place, begins_at(place, seconds, up), up > 0)
+    return places

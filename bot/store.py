@@ -143,7 +143,8 @@ class Store:
         )
         last = last.order_by(jobs.c.number.desc()).limit(50)
         query = sa.select(sa.func.avg(last.subquery().c.seconds))
-        return (await self._execute(query)).scalar_one()
+        found: float | None = (await self._execute(query)).scalar_one()
+        return found
 
     async def waiting(self, user_id: int) -> Waiting:
         """Of our own queue."""
