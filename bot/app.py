@@ -14,6 +14,7 @@ import yarl
 from discord import app_commands
 from discord.ext import commands
 
+from bot.answers import Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
@@ -82,6 +83,7 @@ class Comfycord(commands.Bot):
     uploads: Uploads
     library: Library
     servers: Servers
+    answers: Answers
     delivery: Delivery
     runner: Runner
 
@@ -116,12 +118,14 @@ class Comfycord(commands.Bot):
         self.servers = Servers(Server(name, client) for name, client in comfy.items())
         if not self.servers:
             log.warning("no ComfyUI server is set: add one to config.yaml")
-        self.delivery = Delivery(self, asyncio.get_running_loop().time)
+        self.answers = Answers(self, self.store)
+        self.delivery = Delivery(self, self.answers, asyncio.get_running_loop().time)
         self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
         await self._own(self.runner.run(), "runner")
+        await self._own(self.answers.keep_reachable(), "private answers")
         await self._own(keep_telling(self.store, self.servers, self.delivery), "line")
         for cog in COGS:
             await self.load_extension(cog)

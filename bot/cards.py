@@ -39,6 +39,17 @@ def waiting_card(
     return _card(job, _GREY, where, cancel=True)
 
 
+def collect_card(job: Job) -> ui.LayoutView:
+    """Of an answer that can soon not be changed any more."""
+    text = "Still at work. Discord lets me change this message for 15 minutes only:"
+    card = _card(job, _GREY, text)
+    button = ui.Button[ui.LayoutView](label="Get result", custom_id=f"job:{job.id}:collect")
+    for each in card.children:
+        if isinstance(each, ui.Container):
+            each.add_item(ui.ActionRow(button))
+    return card
+
+
 def progress_card(job: Job, progress: RunProgress) -> ui.LayoutView:
     """Discord counts the elapsed time by itself, without edits."""
     began = f" · started {stamp(job.submitted_at)}" if job.submitted_at else ""
@@ -90,8 +101,9 @@ def _buttons(job: Job, *, pictures: bool) -> list[ui.Item[ui.LayoutView]]:
     if pictures:
         first = {**first, "vary": "Vary", "send": "Send to…"}
     second = {"spoiler": "Spoiler"} if pictures else {}
+    second = {} if job.request.by_token else {**second, "delete": "Delete"}
     rows: list[ui.Item[ui.LayoutView]] = []
-    for labels in (first, {**second, "delete": "Delete"}):
+    for labels in filter(None, (first, second)):
         row = ui.ActionRow[ui.LayoutView]()
         for action, label in labels.items():
             row.add_item(ui.Button(label=label, custom_id=f"job:{job.id}:{action}"))

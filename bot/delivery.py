@@ -20,6 +20,7 @@ import aiohttp
 import discord
 from discord import ui
 
+from bot.answers import Answers
 from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card, waiting_card
 from bot.copies import smaller
 from bot.jobs import Job, JobState
@@ -73,8 +74,11 @@ class _Live:
 class Delivery:
     """The runner's `Publisher` on Discord. *client* is the connected bot."""
 
-    def __init__(self, client: discord.Client, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: discord.Client, answers: Answers, clock: Callable[[], float]
+    ) -> None:
         self._client = client
+        self._answers = answers
         self._clock = clock
         self._live: dict[str, _Live] = {}
 
@@ -211,6 +215,8 @@ class Delivery:
     async def find_placeholder(self, job: Job) -> int | None:
         """The placeholder of a request whose acknowledgement a crash may have hidden."""
         with _translating():
+            if job.request.by_token:
+                return await self._answers.find(job)
             found = await self._find(job, 0)
         return found.id if found else None
 
@@ -218,6 +224,12 @@ class Delivery:
         self, job: Job, part: int, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
     ) -> None:
         """Edit the placeholder; for a later part, or if it is gone, one new message."""
+        if job.request.by_token:
+            if part == 0:
+                await self._answers.edit(job, layout, _attachments(files), wait=True)
+            else:
+                await self._answers.send(job, layout, _attachments(files))
+            return
         if part == 0:
             try:
                 await self._edit(job, layout, files)
@@ -243,6 +255,9 @@ class Delivery:
         self, job: Job, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
     ) -> None:
         """Through the channel, not the interaction: its token dies after 15 minutes."""
+        if job.request.by_token:  # progress: what cannot be shown now is left out
+            await self._answers.edit(job, layout, _attachments(files), wait=False)
+            return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
         await message.edit(

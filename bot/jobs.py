@@ -85,6 +85,7 @@ class Request:
     created_at: datetime
     wish: Wish
     uploads: Mapping[InputRef, str] = field(default_factory=dict)  # input → name of a kept file
+    by_token: bool = False  # private, or where the bot is no member: see bot/answers.py
     keep_metadata: bool = False  # the workflow may stay in the files that are posted
 
 

@@ -32,6 +32,7 @@ class Author:
     privileged: bool = False
     roles: frozenset[int] = frozenset()
     parent_id: int | None = None  # of a thread: its channel
+    by_token: bool = False  # the bot is no member there
 
 
 def build(
@@ -79,6 +80,7 @@ def build(
             wish, workflow=workflow.name, prompt=text or None, values=given, settings=None
         ),
         uploads=uploads,
+        by_token=wish.private or author.by_token,
         keep_metadata=workflow.sidecar.keep_metadata,
     )
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
-from bot.tables import audit, defaults, drafts, jobs
+from bot.tables import audit, defaults, drafts, jobs, tokens
 from bot.wishes import Wish
 from comfy.graph import InputRef
 from comfy.models import OutputFile
@@ -42,6 +42,14 @@ class Search:
     guild_id: int | None = None
     workflow: str | None = None
     text: str | None = None
+
+
+class Token(NamedTuple):
+    """Of an interaction, and the message that it can change; None: its first answer."""
+
+    token: str
+    message_id: int | None
+    at: datetime
 
 
 class Waiting(NamedTuple):
@@ -129,7 +137,7 @@ class Store:
         """Finished ones, newest first."""
         where = [jobs.c.user_id == search.user_id, jobs.c.state == JobState.POSTED]
         if search.guild_id is not None:
-            where.append(jobs.c.guild_id == search.guild_id)
+            where += [jobs.c.guild_id == search.guild_id, sa.not_(jobs.c.by_token)]
         if search.workflow is not None:
             where.append(jobs.c.workflow == search.workflow)
         if search.text is not None:
@@ -203,6 +211,30 @@ class Store:
         query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
         first, second = list((await self._execute(query)).one())
         return first, second
+
+    # Tokens of interactions, by which alone some answers are reached
+
+    async def keep_token(self, job_id: str, token: Token) -> None:
+        """The newest counts; those that died go."""
+        old = tokens.c.at < (token.at - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(tokens).where(old | (tokens.c.job_id == job_id)))
+        row = {**token._asdict(), "job_id": job_id, "at": token.at.timestamp()}
+        await self._write(sa.insert(tokens).values(**row))
+
+    async def token(self, job_id: str) -> Token | None:
+        query = sa.select(tokens).where(tokens.c.job_id == job_id)
+        row = (await self._execute(query)).one_or_none()
+        if row is None:
+            return None
+        return Token(row.token, row.message_id, datetime.fromtimestamp(row.at, UTC))
+
+    async def open_by_token(self) -> list[tuple[Job, datetime]]:
+        """With the moment of the newest token."""
+        moments = sa.select(tokens.c.job_id, tokens.c.at)
+        ats = {row.job_id: row.at for row in (await self._execute(moments)).all()}
+        untold = jobs.c.by_token & sa.not_(jobs.c.told) & jobs.c.id.in_(ats)
+        found = await self._many(untold, order=jobs.c.number.asc())
+        return [(job, datetime.fromtimestamp(ats[job.id], UTC)) for job in found]
 
     # What is being put together
 

@@ -32,6 +32,7 @@ jobs = sa.Table(
     sa.Column("finished_at", sa.Float),
     sa.Column("wish", sa.Text, nullable=False, server_default="{}"),
     sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_user", "user_id", "number"),
@@ -65,4 +66,12 @@ drafts = sa.Table(
     sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("wish", sa.Text, nullable=False),
+)
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("message_id", sa.BigInteger),
+    sa.Column("at", sa.Float, nullable=False),
 )

@@ -15,7 +15,13 @@ from bot.line import begins_at
 from bot.requests import build, check_limits
 from bot.uploads import check_size
 from bot.wishes import Wish
-from cogs.transformers import Interaction, author, default_workflow, find_workflow
+from cogs.transformers import (
+    Interaction,
+    author,
+    default_workflow,
+    find_workflow,
+    is_stranger,
+)
 from comfy.parameters import Role
 
 log = logging.getLogger(__name__)
@@ -26,7 +32,8 @@ Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
 async def ask(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
     """Everything is checked again, as if it was typed now and by this person."""
     bot = interaction.client
-    check_place(interaction)
+    if not wish.private:
+        check_place(interaction)
     workflow = find_workflow(bot, wish.workflow) if wish.workflow else None
     workflow = workflow or await default_workflow(interaction)
     given = {name: each for name, each in (files or {}).items() if each is not None}
@@ -62,12 +69,8 @@ async def _keep(interaction: Interaction, role: Role, file: discord.Attachment |
 
 def check_place(interaction: Interaction) -> None:
     """Whether the result could be posted here, before any GPU time is spent on it."""
-    if interaction.guild_id is None:
-        if interaction.context.private_channel:
-            raise UserError("I cannot post into this conversation. Use a server or message me.")
+    if interaction.guild_id is None or is_stranger(interaction):
         return
-    if interaction.client.get_guild(interaction.guild_id) is None:
-        raise UserError("I am not a member of this server, so I cannot post here.")
     in_thread = isinstance(interaction.channel, discord.Thread)
     if missing := missing_permissions(interaction.app_permissions, thread=in_thread):
         names = ", ".join(missing)
@@ -85,12 +88,14 @@ async def submit(interaction: Interaction, request: Request) -> None:
         if not await bot.store.add(request):
             log.info("interaction %s came twice", request.interaction_id)
             return
+    if request.by_token:
+        await bot.answers.keep(request.id, interaction.token)
     up = sum(server.up for server in bot.servers.values())
     place = pending + 1
     begins = begins_at(place, await bot.store.typical_seconds(), up)
     card = waiting_card(Job(request=request), place, begins=begins, server_up=up > 0)
     try:
-        message_id = await _answer(interaction, card)
+        message_id = await _answer(interaction, card, private=request.wish.private)
     except discord.NotFound:  # too late: the person saw the command fail
         await bot.store.discard(request.id)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
@@ -98,11 +103,16 @@ async def submit(interaction: Interaction, request: Request) -> None:
         log.warning("the answer to job %s is unclear: %s", short(request.id), error)
     else:
         if message_id is not None:
+            if request.by_token:
+                await bot.answers.keep(request.id, interaction.token, message_id)
             await bot.store.acknowledge(request.id, message_id)
         bot.runner.wake()
 
 
-async def _answer(interaction: Interaction, card: discord.ui.LayoutView) -> int | None:
+async def _answer(
+    interaction: Interaction, card: discord.ui.LayoutView, *, private: bool
+) -> int | None:
     if interaction.response.is_done():
         return (await interaction.edit_original_response(view=card)).id
-    return (await interaction.response.send_message(view=card)).message_id
+    sent = await interaction.response.send_message(view=card, ephemeral=private)
+    return sent.message_id

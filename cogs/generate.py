@@ -43,6 +43,7 @@ class Generate(commands.Cog):
         mask="A picture whose transparent part is painted anew",
         video="The video to begin from",
         audio="The sound to begin from",
+        private="Only you see it",
     )
     @app_commands.autocomplete(model=complete_model, node=complete_node, settings=complete_settings)
     async def generate(
@@ -67,6 +68,7 @@ class Generate(commands.Cog):
         mask: discord.Attachment | None = None,
         video: discord.Attachment | None = None,
         audio: discord.Attachment | None = None,
+        private: bool = False,
     ) -> None:
         """Run a workflow and post the pictures here."""
         values = {
@@ -87,6 +89,7 @@ class Generate(commands.Cog):
             values={name: value for name, value in values.items() if value is not None},
             settings=settings,
             overrides=overrides,
+            private=private,
         )
         files = {"image": image, "image_2": image_2, "mask": mask, "video": video, "audio": audio}
         await ask(interaction, wish, files)

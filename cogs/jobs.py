@@ -121,8 +121,7 @@ class Jobs(commands.Cog):
         prefix = prefix.strip().strip("`")
         job = await self.bot.store.find(prefix, interaction.user.id)
         job = job or await self.bot.store.find(prefix, None)
-        elsewhere = job is not None and job.request.guild_id != interaction.guild_id
-        if job is None or (elsewhere and job.request.user_id != interaction.user.id):
+        if job is None or not _may_see(interaction, job):
             raise UserError(f"I know no job {neutral(prefix, 40)} here.")
         return job
 
@@ -180,8 +179,7 @@ class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):
         job = await interaction.client.store.get(self.item.values[0])
         if job is None:
             raise UserError("This job is no longer known.")
-        mine = job.request.user_id == interaction.user.id
-        if not mine and job.request.guild_id != interaction.guild_id:
+        if not _may_see(interaction, job):
             raise UserError("This job is not from here.")
         await show_again(interaction, job)
 
@@ -199,6 +197,12 @@ async def show_again(interaction: Interaction, job: Job) -> None:
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
         raise UserError("The pictures of this job are gone. `Again` makes new ones.") from error
     await bot.delivery.repost(interaction, job, message, pictures)
+
+
+def _may_see(interaction: Interaction, job: Job) -> bool:
+    """One's own, and what was public in this Discord server."""
+    public_here = job.request.guild_id == interaction.guild_id and not job.request.by_token
+    return job.request.user_id == interaction.user.id or public_here
 
 
 def _whose(job: Job, user_id: int) -> str:

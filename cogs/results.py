@@ -25,7 +25,7 @@ from bot.texts import neutral
 from bot.wishes import Wish
 from cogs.asking import ask
 from cogs.transformers import Interaction, author, find_workflow, usable_workflows
-from comfy.errors import ComfyError
+from comfy.errors import ComfyError, ServerError
 from comfy.parameters import Parameter, Role
 from comfy.workflow import Workflow
 
@@ -310,9 +310,26 @@ async def send(interaction: Interaction, job: Job, _: str | None) -> None:
     await interaction.response.send_message(view=layout(container), ephemeral=True)
 
 
+async def collect(interaction: Interaction, job: Job, _: str | None) -> None:
+    """The result of an answer that could no longer be changed."""
+    if interaction.user.id != job.request.user_id:
+        raise UserError("Only the person who asked for it can get it.")
+    if job.told:
+        raise UserError("You have it already. `/history` shows it again.")
+    private = job.request.wish.private
+    sent = await interaction.response.defer(ephemeral=private, thinking=True)
+    message_id = sent.message_id if sent else None
+    await interaction.client.answers.keep(job.id, interaction.token, message_id)
+
+
 async def picture_of(interaction: Interaction, job: Job, number: int) -> bytes:
-    """From the message of the result: Discord keeps it when the server's files are long gone."""
+    """From the message of the result: Discord keeps it when the server's files are long gone.
+
+    Nobody else can read a private one, so that comes from ComfyUI again.
+    """
     bot = interaction.client
+    if job.request.by_token:
+        return await _from_server(bot, job, number)
     if job.message_id is None:
         raise UserError("The picture of this job is gone.")
     channel = bot.get_partial_messageable(job.request.channel_id, guild_id=job.request.guild_id)
@@ -321,6 +338,17 @@ async def picture_of(interaction: Interaction, job: Job, number: int) -> bytes:
         url = pictures_in(message)[number]
         return await bot.http.get_from_cdn(url)
     except (discord.HTTPException, aiohttp.ClientError, IndexError, OSError) as error:
+        raise UserError("The picture of this job is gone.") from error
+
+
+async def _from_server(bot: Comfycord, job: Job, number: int) -> bytes:
+    server = bot.servers.get(job.server or "")
+    try:
+        if server is None:
+            raise IndexError
+        async with server.client.view(job.outputs[number]) as stream:
+            return b"".join([chunk async for chunk in stream.iter_any()])
+    except (ServerError, aiohttp.ClientError, IndexError) as error:
         raise UserError("The picture of this job is gone.") from error
 
 
@@ -363,6 +391,7 @@ _ACTIONS: dict[str, Callable[[Interaction, Job, str | None], Awaitable[None]]] =
     "run": run,
     "vary": vary,
     "send": send,
+    "collect": collect,
     "details": details,
     "spoiler": spoiler,
     "delete": delete,

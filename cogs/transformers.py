@@ -31,7 +31,15 @@ def author(interaction: Interaction) -> Author:
         privileged=interaction.permissions.manage_guild,
         roles=frozenset(role.id for role in roles),
         parent_id=getattr(interaction.channel, "parent_id", None),
+        by_token=is_stranger(interaction),
     )
+
+
+def is_stranger(interaction: Interaction) -> bool:
+    """Whether the bot only answers here: in a server or a conversation that it is no member of."""
+    if interaction.guild_id is None:
+        return interaction.context.private_channel
+    return interaction.client.get_guild(interaction.guild_id) is None
 
 
 def moderates(interaction: Interaction) -> bool:

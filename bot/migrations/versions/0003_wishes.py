@@ -14,6 +14,16 @@ def upgrade() -> None:
         "jobs",
         sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
     )
+    op.add_column(
+        "jobs", sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false())
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("job_id", sa.String(36), primary_key=True),
+        sa.Column("token", sa.Text, nullable=False),
+        sa.Column("message_id", sa.BigInteger),
+        sa.Column("at", sa.Float, nullable=False),
+    )
     op.create_table(
         "drafts",
         sa.Column("job_id", sa.String(36), primary_key=True),
