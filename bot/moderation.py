@@ -80,15 +80,16 @@ class Moderator:
             remedy = " Install them with ComfyUI-Manager and add it again." if error.missing else ""
             raise WorkflowFileError(f"{error}{remedy}") from error
         await asyncio.to_thread(self._refuse, graph)
-        before, dropped = await self.library.add(name, graph, replace=replace)
+        added = await self.library.add(name, graph, replace=replace)
         workflow = self.library.workflows[name]
-        await self._record(name, "replace" if before else "add", _about(before), _about(workflow))
+        action = "replace" if added.replaced else "add"
+        await self._record(name, action, _about(added.before), _about(workflow))
         notes = [note] if note else []
-        if dropped:
-            names = ", ".join(dropped)
+        if added.dropped:
+            names = ", ".join(added.dropped)
             notes.append(f"Its settings of {names} did not fit any more and are gone.")
         problems = await asyncio.to_thread(dry_run, workflow, self.servers)
-        return Report(workflow, file.format, before is not None, problems, notes)
+        return Report(workflow, file.format, added.replaced, problems, notes)
 
     async def remove(self, name: str) -> None:
         before = await self.library.remove(name)

@@ -16,7 +16,7 @@ from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
 from comfy.values import SEED_MAX, coerce, overrides
-from comfy.workflow import Workflow
+from comfy.workflow import Workflow, limited
 
 PROMPT_MAX = 6000  # Discord's own limit for a text option
 
@@ -42,9 +42,7 @@ def build(
     check_allowed(workflow, author)
     parameters = workflow.parameters(nodes)
     given = {**_settings(wish.settings), **_typed(wish.values)}
-    inputs: dict[InputRef, Any] = {}
-    for name, value in _defaults(workflow, parameters).items():
-        inputs |= dict.fromkeys(parameters[name].targets, value)
+    inputs = _defaults(workflow, parameters)
     for name, value in given.items():
         parameter = _open_parameter(parameters, name, workflow)
         inputs |= dict.fromkeys(parameter.targets, coerce(parameter, value))
@@ -209,13 +207,19 @@ def _overrides(text: str) -> Any:
         ) from error
 
 
-def _defaults(workflow: Workflow, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+def _defaults(workflow: Workflow, parameters: Mapping[str, Parameter]) -> dict[InputRef, Any]:
     """What a moderator's defaults and limits make of values that nobody sets."""
-    return {
-        name: parameters[name].default
-        for name in workflow.sidecar.parameters
-        if parameters[name].default != _value(workflow.graph, parameters, name)
-    }
+    values: dict[InputRef, Any] = {}
+    for name, settings in workflow.sidecar.parameters.items():
+        parameter = parameters[name]
+        for ref in parameter.targets:
+            if settings.default is not None:
+                values[ref] = parameter.default
+            elif parameter.role is not Role.SEED:  # which is random within its limits
+                values[ref] = limited(
+                    workflow.graph[ref.node_id]["inputs"][ref.name], parameter.type, settings
+                )
+    return values
 
 
 def _random_seed(parameter: Parameter) -> int:

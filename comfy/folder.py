@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from comfy.errors import LibraryError, WorkflowFileError
 from comfy.graph import Graph
@@ -52,6 +53,15 @@ def read_earlier(folder: Path) -> dict[str, tuple[datetime, ...]]:
     return {name: tuple(moments) for name, moments in sorted(found.items())}
 
 
+class Added(NamedTuple):
+    """*before*: what was replaced, None if that was broken; *dropped*: the parameters whose
+    settings the new graph does not take."""
+
+    replaced: bool
+    before: Workflow | None
+    dropped: list[str]
+
+
 class Folder:
     """Every change either succeeds, or raises and leaves every byte as it was.
 
@@ -61,8 +71,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, name: str, graph: Graph, *, replace: bool) -> tuple[Workflow | None, list[str]]:
-        """What it replaced, and the parameters whose settings the new graph does not take."""
+    def add(self, name: str, graph: Graph, *, replace: bool) -> Added:
         check_name(name)
         self._refuse_twin(name)
         exists = self._file(name).exists()
@@ -81,7 +90,7 @@ class Folder:
             if exists:
                 self._keep(changes, name)
             self._write(changes, name, graph, sidecar)
-        return before, dropped
+        return Added(exists, before, dropped)
 
     def configure(
         self, name: str, change: Callable[[Workflow], Sidecar]
@@ -104,7 +113,8 @@ class Folder:
                 raise LibraryError(f"There is a workflow named {new} already.")
             self._refuse_twin(new)
             self._refuse_lonely(new)
-            if _twin(new, read_earlier(self.path)):
+            earlier = read_earlier(self.path)
+            if new in earlier or _twin(new, earlier):
                 raise LibraryError(f"A removed workflow was named {new}. Take another name.")
         with _changes() as changes:
             for suffix in ("yaml", "json"):  # the limits first: a graph is never without them
@@ -134,11 +144,11 @@ class Folder:
         self, name: str, moment: datetime | None
     ) -> tuple[Workflow | None, Workflow, datetime]:
         """What was there, what is there now, and when that was put away. None: the newest."""
-        check_name(name)
         moments = read_earlier(self.path).get(name, ())
         chosen = moment or next(iter(moments), None)
         if chosen is None or chosen not in moments:
             raise LibraryError(f"There is no such earlier version of {name}.")
+        check_name(name)
         self._refuse_twin(name)
         path = self._earlier(name) / f"{chosen.strftime(_MOMENT)}.json"
         after, before = read_workflow(path, name), None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from comfy.errors import LibraryError, WorkflowFileError
-from comfy.folder import Folder, read_earlier, read_workflow
+from comfy.folder import Added, Folder, read_earlier, read_workflow
 from comfy.graph import Graph
 from comfy.workflow import Sidecar, Workflow
 
@@ -88,10 +88,7 @@ class Library:
 
     # What moderators do. `WorkflowFileError` and `LibraryError` leave everything as it was.
 
-    async def add(
-        self, name: str, graph: Graph, *, replace: bool = False
-    ) -> tuple[Workflow | None, list[str]]:
-        """What it replaced, and the parameters whose settings the new graph does not take."""
+    async def add(self, name: str, graph: Graph, *, replace: bool = False) -> Added:
         return await self._change(lambda: self._files.add(name, graph, replace=replace), name)
 
     async def configure(

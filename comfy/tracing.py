@@ -54,6 +54,12 @@ class Trace:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._inputs = {node_id: self._counting(node_id) for node_id in graph}
+        self._known_prompts: dict[tuple[Link, str, bool], list[InputRef]] = {}
+        self._known_words: dict[str, tuple[list[InputRef], list[InputRef]]] = {}
+        self._slots: dict[str, set[int]] = {}
+        for linked in self._inputs.values():
+            for link in linked.values():
+                self._slots.setdefault(link.node_id, set()).add(link.slot)
         used = {link.node_id for linked in self._inputs.values() for link in linked.values()}
         savers = [node_id for node_id in graph if self._saves(node_id)]
         ends = [n for n, linked in self._inputs.items() if linked and n not in used]
@@ -128,6 +134,11 @@ class Trace:
             if _WORDS.fullmatch(name) or (name == "positive" and isinstance(value, str))
         ]
 
+    def _words(self, node_id: str) -> tuple[list[InputRef], list[InputRef]]:
+        if node_id not in self._known_words:
+            self._known_words[node_id] = self.words_of(node_id), self.negative_words_of(node_id)
+        return self._known_words[node_id]
+
     def negative_words_of(self, node_id: str) -> list[InputRef]:
         inputs = self.graph[node_id]["inputs"]
         return [
@@ -178,7 +189,10 @@ class Trace:
         found: dict[InputRef, None] = {}
         for name, link in inputs.items():
             if name in names:
-                found |= dict.fromkeys(self._conditioning(link, side, name in _JOINT, set()))
+                key = (link, side, name in _JOINT)
+                if key not in self._known_prompts:
+                    self._known_prompts[key] = list(self._conditioning(*key, set()))
+                found |= dict.fromkeys(self._known_prompts[key])
         return list(found)
 
     def _conditioning(
@@ -189,9 +203,10 @@ class Trace:
         node_id, slot = link
         if link in seen or _ENDS.fullmatch(self.graph[node_id]["class_type"]):
             return
-        seen.add(link)
         inputs = self.inputs(node_id)
-        words, negative = self.words_of(node_id), self.negative_words_of(node_id)
+        words, negative = self._words(node_id)
+        by_output = negative or "negative" in inputs  # else all outputs come from all inputs
+        seen.update([link] if by_output else {Link(node_id, n) for n in self._slots[node_id]})
         if negative:  # one node encodes both sides: a loader by name, others by output
             by_name = joint or any(ref.name == "negative" for ref in negative)
             words = negative if (side == "negative" if by_name else slot == 1) else words

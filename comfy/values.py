@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ _DENIED = re.compile(
 # Classes that read folders, train, or fill the disk with models.
 _DANGEROUS = re.compile(
     r".*DataSet.*|CheckpointSave|ModelSave|VAESave|CLIPSave|LoraSave|SaveLoRA|LossGraph.*"
-    r"|.*(?<!s)train.*",  # but not "constrain"
+    r"|.*(?<!cons)train.*",  # but not "constrain"
     re.IGNORECASE,
 )
 _PLACES = re.compile(
@@ -33,7 +33,7 @@ _PLACES = re.compile(
     re.IGNORECASE,
 )
 # A path that leaves the server's own folders, and an address.
-_OUTSIDE = re.compile(r"(.*[\\/])?\.\.([\\/].*)?|[\\/~].*|[A-Za-z]:.*|\w+://.*", re.DOTALL)
+_OUTSIDE = re.compile(r"(.*[\\/])?\.\.([\\/].*)?|[\\/~].*|[A-Za-z]:.*|[\w+.-]+://.*", re.DOTALL)
 _NUMBER_MAX = 10**25
 # A quantity in plain digits: `int` and `float` would take other scripts' digits, `1_0` and `nan`.
 _NUMBER = re.compile(r"[+-]?\d{1,25}(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -177,8 +177,8 @@ def refuse_dangerous(graph: Graph, nodes: NodeTypes) -> None:
     """What nobody may bring in over Discord; the owner can, by putting the file into the folder."""
     for node_id, node in graph.items():
         for name, value in node["inputs"].items():
-            is_place = isinstance(value, str) and _PLACES.fullmatch(name.rsplit(".")[-1])
-            if is_place and _OUTSIDE.fullmatch(value):
+            is_place = _PLACES.fullmatch(name.rsplit(".")[-1])
+            if is_place and any(map(_OUTSIDE.fullmatch, _texts(graph, value))):
                 raise WorkflowFileError(
                     f"names a place outside ComfyUI's folders at {InputRef(node_id, name)}. Only "
                     "the bot's owner can add it, by putting the file into the workflows folder."
@@ -196,3 +196,19 @@ def refuse_dangerous(graph: Graph, nodes: NodeTypes) -> None:
                 f"uses {', '.join(found)}, which {what}. Only the bot's owner can add it, by "
                 "putting the file into the workflows folder."
             )
+
+
+def _texts(graph: Graph, value: object) -> Iterator[str]:
+    """In a value, wrapped or not, or in the node that makes it."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for each in value.values():
+                yield from _texts({}, each)
+        case list():
+            if (link := as_link(value)) is not None and link.node_id in graph:
+                yield from _texts({}, graph[link.node_id]["inputs"])
+            else:
+                for each in value:
+                    yield from _texts({}, each)

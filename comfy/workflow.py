@@ -1,5 +1,6 @@
 """A workflow: a named graph, what people may set in it, and what moderators decided. Pure."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import yaml
 from comfy.discovery import Discovery, discover
 from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
-from comfy.nodes import NodeTypes
+from comfy.nodes import NodeTypes, Number
 from comfy.parameters import Parameter, Role, type_of, typed
 from comfy.tracing import Output
 from comfy.values import coerce, coerce_guessed
@@ -190,18 +191,36 @@ def _refuse_shared(declared: Mapping[str, Parameter]) -> None:
                 )
 
 
+def limited(value: Any, kind: str, settings: ParameterSettings) -> Any:
+    """A number within a moderator's limits; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    low, high = _whole(kind, settings)
+    if low is not None:
+        value = max(value, low)
+    return value if high is None else min(value, high)
+
+
+def _whole(kind: str, settings: ParameterSettings) -> tuple[Number | None, Number | None]:
+    """The limits, without a fraction for whole numbers."""
+    low, high = settings.min, settings.max
+    if kind == "INT":
+        low, high = (
+            (None if low is None else math.ceil(low)),
+            (None if high is None else math.floor(high)),
+        )
+    return low, high
+
+
 def _refined(parameter: Parameter, settings: ParameterSettings | None) -> Parameter:
     if settings is None:
         return parameter
-    default = parameter.default if settings.default is None else settings.default
-    if isinstance(default, int | float) and settings.default is None:
-        # the graph's own value obeys a moderator's limits too
-        if settings.min is not None:
-            default = max(default, settings.min)
-        if settings.max is not None:
-            default = min(default, settings.max)
-    lows = [each for each in (parameter.min, settings.min) if each is not None]
-    highs = [each for each in (parameter.max, settings.max) if each is not None]
+    default = settings.default
+    if default is None:  # the graph's own value obeys a moderator's limits too
+        default = limited(parameter.default, parameter.type, settings)
+    low, high = _whole(parameter.type, settings)
+    lows = [each for each in (parameter.min, low) if each is not None]
+    highs = [each for each in (parameter.max, high) if each is not None]
     return replace(
         parameter,
         min=max(lows, default=None),

@@ -299,7 +299,7 @@ async def test_check_warns_of_a_bot_in_no_server_and_of_missing_files(
     assert [line for line in done.out.splitlines() if not line.startswith("✓")] == [
         "! broken.json ends too early: a part of it is missing. Download or save it again.",
         "! I am in no Discord server yet. Open the link of `comfycord invite`.",
-        "! txt2img: lacks the file gone.pt.",
+        "! txt2img: lacks the file gone.pt. Download it into ComfyUI's models folder.",
     ]
 
 

@@ -255,6 +255,37 @@ def test_the_prompt_goes_into_a_text_only() -> None:
     refusal(curation.exposed, a_workflow(), "prompt", "3.steps")
 
 
+@pytest.mark.parametrize(
+    ("parameter", "target", "expected"),
+    [
+        ("prompt", "3.steps", "`prompt` is a text, and 3.steps is not. Take another name."),
+        ("negative", "3.cfg", "`negative` is a text, and 3.cfg is not. Take another name."),
+        ("steps", "6.text", "`steps` is a number, and 6.text is not. Take another name."),
+        ("seed", "3.sampler_name", "`seed` is a number, and 3.sampler_name is not. Take another n"),
+        ("steps", "3.cfg", "`steps` sets 3.steps already. Take another name for 3.cfg."),
+        ("sampler", "3.scheduler", "`sampler` sets 3.sampler_name already. Take another name for"),
+    ],
+)
+def test_a_name_that_means_something_to_the_bot_keeps_its_meaning(
+    parameter: str, target: str, expected: str
+) -> None:
+    assert refusal(curation.exposed, a_workflow(), parameter, target).startswith(expected)
+
+
+def test_the_prompt_can_move_to_another_text() -> None:
+    after = curation.exposed(a_workflow(), "prompt", "7.text")
+
+    assert said(after) == told(text={"targets": [["7", "text"]]})
+
+
+def test_limits_go_with_an_input_to_its_new_name() -> None:
+    workflow = a_workflow(cfg={"max": 9, "hidden": True})
+
+    after = curation.exposed(workflow, "strictness", "3.cfg")
+
+    assert said(after) == told(strictness={"targets": [["3", "cfg"]], "max": 9})
+
+
 def test_the_targets_are_the_plain_values_that_may_be_set() -> None:
     assert [str(ref) for ref in curation.targets(a_workflow(TXT2IMG))] == [
         "4.ckpt_name", "5.width", "5.height", "5.batch_size", "6.text", "7.text", "3.seed",

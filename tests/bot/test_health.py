@@ -119,7 +119,7 @@ async def test_what_a_workflow_misses_is_named(session: aiohttp.ClientSession) -
 
     assert texts(findings, Level.WARNING) == [
         "magic: lacks the nodes MagicNode. Install them with ComfyUI-Manager.",
-        "txt2img: lacks the file gone.safetensors.",
+        "txt2img: lacks the file gone.safetensors. Download it into ComfyUI's models folder.",
     ]
 
 
@@ -266,7 +266,7 @@ NEEDS: list[tuple[str, Graph, list[str]]] = [
                 "inputs": {"ckpt_name": "gone.safetensors"},
             },
         },
-        ["lacks the file gone.safetensors."],
+        ["lacks the file gone.safetensors. Download it into ComfyUI's models folder."],
     ),
     (
         "a number beyond its range",

@@ -155,6 +155,22 @@ def test_a_seed_that_the_sidecar_sets_stays() -> None:
     assert inputs(built(workflow), "3")["seed"] == 99
 
 
+def test_a_seed_that_the_sidecar_sets_to_the_graphs_own_stays() -> None:
+    seed = a_graph()["3"]["inputs"]["seed"]
+
+    assert inputs(built(a_workflow(seed={"default": seed})), "3")["seed"] == seed
+
+
+def test_a_range_for_the_seed_leaves_it_random() -> None:
+    """Though the graph's own seed is outside."""
+    workflow = a_workflow(a_graph(n3={"seed": 2**40}), seed={"max": 1_000_000})
+
+    seeds = {inputs(built(workflow), "3")["seed"] for _ in range(20)}
+
+    assert len(seeds) > 1
+    assert seeds <= set(range(1_000_001))
+
+
 def test_a_drawn_seed_drives_every_sampler_and_keeps_to_its_range() -> None:
     graph = a_graph()
     graph["13"] = deepcopy(graph["3"])
@@ -199,6 +215,33 @@ def test_defaults_of_the_sidecar_come_before_those_of_the_graph() -> None:
     assert inputs(built(workflow), "3")["steps"] == 12
     assert inputs(built(workflow, values={"steps": 9}), "3")["steps"] == 9
     assert inputs(built(workflow), "3")["cfg"] == 7.0
+
+
+def test_limits_of_the_sidecar_hold_for_what_nobody_sets() -> None:
+    workflow = a_workflow(steps={"max": 5}, cfg={"min": 19})
+
+    request = built(workflow)
+
+    assert inputs(request, "3")["steps"] == request.settings["steps"] == 5
+    assert inputs(request, "3")["cfg"] == request.settings["cfg"] == 19
+
+
+def test_limits_of_the_sidecar_hold_for_every_input_of_a_parameter() -> None:
+    graph = a_graph(n3={"denoise": 0.4})
+    graph["13"] = deepcopy(graph["3"])
+    graph["13"]["inputs"]["denoise"] = 1.0
+    both = {"targets": [("3", "denoise"), ("13", "denoise")], "max": 0.5}
+
+    request = built(a_workflow(graph, detail=both))
+
+    assert inputs(request, "3")["denoise"] == 0.4
+    assert inputs(request, "13")["denoise"] <= 0.5
+
+
+def test_a_fraction_as_limit_makes_no_fraction_of_a_whole_number() -> None:
+    workflow = a_workflow(steps={"max": 12.5})
+
+    assert inputs(built(workflow), "3")["steps"] == 12
 
 
 def test_settings_are_words_with_quotes_for_spaces() -> None:

@@ -532,7 +532,7 @@ def test_the_editors_document_is_found_out_before_it_is_sent() -> None:
     for document in (bodies[0]["prompt"], bodies[1], bodies[2]["prompt"]):
         file = read_file(json.dumps(document).encode())
         assert (file.format, file.graph) == (Format.EDITOR, None)
-        with pytest.raises(WorkflowFileError, match="has no class_type at node"):
+        with pytest.raises(WorkflowFileError, match=r"^is in the editor's format, where"):
             check_graph(document)
 
 

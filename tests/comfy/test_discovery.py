@@ -1,6 +1,7 @@
 """Discovery of what people may set: small graphs by hand, those that ship, and real ones."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -798,3 +799,45 @@ def test_discovery_leaves_the_graph_as_it_was() -> None:
     discover(PLAIN)
 
     assert json.dumps(PLAIN) == before
+
+
+# Files made to take for ever
+
+
+def sampling(number: int) -> Graph:
+    """That many samplers, which all read node 3 on both sides."""
+    linked = {"model": ["1", 0], "positive": ["3", 0], "negative": ["3", 0]}
+    samplers = {
+        f"s{each}": {"class_type": "KSampler", "inputs": {"steps": 20, "seed": 1, **linked}}
+        for each in range(number)
+    }
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["1", 1]}},
+        **samplers,
+    }
+
+
+def joining(number: int, node_id: str, *, slots: bool) -> dict[str, Any]:
+    """A node with that many links to another's one output, or each to another of its outputs."""
+    inputs = {f"conditioning_{each}": [node_id, each if slots else 0] for each in range(number)}
+    return {"class_type": "Join", "inputs": inputs}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {**sampling(400), "3": joining(8000, "2", slots=False)},
+        {**sampling(400), "3": joining(8000, "2", slots=True)},
+        {**sampling(1), "3": joining(1000, "4", slots=True), "4": joining(1000, "2", slots=False)},
+    ],
+    ids=["one output", "8,000 outputs", "a join of a join"],
+)
+def test_a_file_made_to_take_for_ever_is_looked_through_in_seconds(graph: Graph) -> None:
+    check_graph(graph)
+    began = time.process_time()
+
+    found = discover(graph)
+
+    assert time.process_time() - began < 5
+    assert found.parameters["text"].targets == (InputRef("2", "text"),)

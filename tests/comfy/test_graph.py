@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from comfy.errors import WorkflowFileError
 from comfy.graph import (
+    LINKS_MAX,
     InputRef,
     Link,
     as_link,
@@ -34,6 +35,17 @@ def test_a_graph_stays_as_it_stands_in_the_file() -> None:
 
 def test_the_body_of_a_post_is_read_as_the_graph_in_it() -> None:
     assert check_graph({"prompt": TWO, "client_id": "x"}) == TWO
+
+
+def test_a_file_of_too_many_links_is_refused() -> None:
+    """Following them all would keep the bot busy for ever."""
+    many = {f"image{number}": ["1", 0] for number in range(LINKS_MAX - 1)}
+    full = {**TWO, "3": {"class_type": "Join", "inputs": {**many, "text": "no link"}}}
+
+    assert LINKS_MAX == 10_000
+    assert check_graph(full) == full
+    with pytest.raises(WorkflowFileError, match=r"^has 10001 links, and 10000 is the most\.$"):
+        check_graph({**full, "4": SAVE})
 
 
 def test_a_node_without_inputs_gets_none() -> None:

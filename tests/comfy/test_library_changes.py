@@ -27,10 +27,10 @@ async def library(tmp_path: Path) -> Library:
 
 
 async def test_what_is_added_is_there_at_once_and_after_a_restart(library: Library) -> None:
-    dropped = await library.add("dog", graph("a dog"))
+    _, replaced, dropped = await library.add("dog", graph("a dog"))
 
     again = await loaded(library.folder)
-    assert dropped == []
+    assert (replaced, dropped) == (None, [])
     assert words(library.workflows["dog"]) == "a dog"
     assert again.workflows["dog"].graph == graph("a dog")
     assert again.workflows["dog"].sidecar == Sidecar()
@@ -61,9 +61,11 @@ async def test_a_file_that_came_since_the_last_look_is_not_taken_over(library: L
 async def test_replacing_keeps_the_settings_and_the_earlier_version(library: Library) -> None:
     before = library.workflows["cat"]
 
-    dropped = await library.add("cat", graph("third"), replace=True)
+    _, replaced, dropped = await library.add("cat", graph("third"), replace=True)
 
     again = await loaded(library.folder)
+    assert replaced is not None
+    assert (replaced.graph, replaced.sidecar) == (before.graph, before.sidecar)
     assert dropped == []
     assert words(again.workflows["cat"]) == "third"
     assert again.workflows["cat"].sidecar == before.sidecar
@@ -75,7 +77,7 @@ async def test_replacing_names_the_settings_that_do_not_fit_any_more(library: Li
     other = graph("third")
     del other["3"]["inputs"]["cfg"]
 
-    dropped = await library.add("cat", other, replace=True)
+    _, _, dropped = await library.add("cat", other, replace=True)
 
     sidecar = (await loaded(library.folder)).workflows["cat"].sidecar
     assert dropped == ["ours"]
@@ -85,14 +87,62 @@ async def test_replacing_names_the_settings_that_do_not_fit_any_more(library: Li
 
 async def test_replacing_a_file_that_was_broken_keeps_even_that(library: Library) -> None:
     (library.folder / "cat.json").write_text("{ broken")
-    (library.folder / "cat.yaml").write_text("titel: Oops")
     await library.refresh()
+    before = library.workflows["cat"].sidecar
 
-    await library.add("cat", graph("third"), replace=True)
+    _, replaced, dropped = await library.add("cat", graph("third"), replace=True)
 
     kept = snapshot(library.folder / ".earlier" / "cat").values()
+    assert (replaced, dropped) == (None, [])
     assert library.problems == {}
-    assert {b"{ broken", b"titel: Oops"} <= set(kept)
+    assert library.workflows["cat"].sidecar == before
+    assert b"{ broken" in kept
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "told"),
+    [
+        (b"titel: Oops", "cat has a sidecar with an unknown key `titel`."),
+        (b"title: 'open", "cat has a sidecar that is not plain YAML at line 1."),
+        (b"title: \xff", "cat has a sidecar that is not UTF-8 text."),
+    ],
+    ids=["a wrong key", "no YAML", "no text"],
+)
+async def test_replacing_does_not_open_what_broken_settings_would_limit(
+    library: Library, sidecar: bytes, told: str
+) -> None:
+    (library.folder / "cat.yaml").write_bytes(sidecar)
+    before = snapshot(library.folder)
+
+    with pytest.raises(LibraryError) as caught:
+        await library.add("cat", graph("third"), replace=True)
+
+    remedy = "Its limits would be lost: mend cat.yaml, or remove cat."
+    assert str(caught.value) == f"{told} {remedy}"
+    assert snapshot(library.folder) == before
+
+
+async def test_a_workflow_whose_settings_are_broken_can_be_removed_and_added_anew(
+    library: Library,
+) -> None:
+    (library.folder / "cat.yaml").write_text("titel: Oops")
+
+    removed = await library.remove("cat")
+    _, replaced, _ = await library.add("cat", graph("third"))
+
+    assert (removed, replaced) == (None, None)
+    assert library.workflows["cat"].sidecar == Sidecar()
+    assert b"titel: Oops" in snapshot(library.folder / ".earlier" / "cat").values()
+
+
+async def test_settings_without_a_workflow_are_not_put_on_a_new_one(library: Library) -> None:
+    (library.folder / "dog.yaml").write_text("title: Another's")
+    before = snapshot(library.folder)
+
+    with pytest.raises(LibraryError, match=r"^dog\.yaml lies in the folder without a workflow"):
+        await library.add("dog", graph("a dog"))
+
+    assert snapshot(library.folder) == before
 
 
 async def test_there_are_at_most_ten_earlier_versions(library: Library) -> None:
@@ -162,7 +212,8 @@ async def test_configuring_tells_what_was_and_what_is(library: Library) -> None:
 
     again = await loaded(library.folder)
     assert (before.title, after.title) == ("Cats", "Dogs")
-    assert library.workflows["cat"].sidecar == again.workflows["cat"].sidecar == after
+    assert before.graph == after.graph == graph("second")
+    assert library.workflows["cat"].sidecar == again.workflows["cat"].sidecar == after.sidecar
     assert again.workflows["cat"].graph == graph("second")
     assert len(again.earlier["cat"]) == 1
 
@@ -278,9 +329,11 @@ async def test_any_earlier_version_can_be_chosen(library: Library) -> None:
     await library.add("cat", graph("third"), replace=True)
     newest, oldest = library.earlier["cat"]
 
-    restored = await library.restore("cat", oldest)
+    before, after, restored = await library.restore("cat", oldest)
 
     assert restored == oldest < newest
+    assert before is not None
+    assert (words(before), words(after)) == ("third", "first")
     assert words(library.workflows["cat"]) == "first"
     assert newest in library.earlier["cat"]
     assert oldest not in library.earlier["cat"]
@@ -298,10 +351,14 @@ async def test_restoring_costs_no_version(library: Library) -> None:
 async def test_what_was_removed_comes_back_with_its_settings(library: Library) -> None:
     before = library.workflows["cat"]
 
-    await library.remove("cat")
+    removed = await library.remove("cat")
     gone, files = dict(library.workflows), {path.name for path in library.folder.iterdir()}
-    await library.restore("cat")
+    instead, after, _ = await library.restore("cat")
 
+    assert removed is not None
+    assert (removed.graph, removed.sidecar) == (before.graph, before.sidecar)
+    assert instead is None
+    assert (after.graph, after.sidecar) == (before.graph, before.sidecar)
     assert gone.keys() == {"plain"}
     assert files == {".earlier", "plain.json"}
     assert library.workflows["cat"].graph == before.graph
@@ -330,7 +387,11 @@ NEVER = datetime(2020, 1, 1, tzinfo=UTC)
         (lambda it: it.restore("plain"), "There is no such earlier version of plain."),
         (lambda it: it.restore("cat", NEVER), "There is no such earlier version of cat."),
         (lambda it: it.rename("cat", "plain"), "There is a workflow named plain already."),
-        (lambda it: it.rename("cat", "PLAIN"), "There is a workflow named plain already."),
+        (
+            lambda it: it.rename("cat", "PLAIN"),
+            "There is a workflow named plain; only its case differs.",
+        ),
+        (lambda it: it.rename("cat", "cat"), "cat is its name already."),
     ],
 )
 async def test_what_cannot_be_is_refused_and_changes_nothing(

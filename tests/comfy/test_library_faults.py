@@ -63,14 +63,15 @@ async def test_a_new_name_that_cannot_be_used_changes_nothing(library: Library, 
     assert snapshot(library.folder.parent) == before
 
 
+@pytest.mark.parametrize("new", ["cat", "CAT"], ids=["the same", "another case"])
 async def test_a_name_whose_workflow_was_removed_stays_free_for_its_return(
-    library: Library,
+    library: Library, new: str
 ) -> None:
     await library.remove("cat")
     before = snapshot(library.folder)
 
-    with pytest.raises(LibraryError, match=r"^A removed workflow was named cat\. Take another"):
-        await library.rename("plain", "cat")
+    with pytest.raises(LibraryError, match=rf"^A removed workflow was named {new}\. Take another"):
+        await library.rename("plain", new)
 
     assert snapshot(library.folder) == before
 
@@ -153,10 +154,10 @@ async def test_no_name_leads_out_of_the_folder(library: Library, act: Act) -> No
 
 
 CHANGES: dict[str, tuple[Act, int]] = {
-    "add": (lambda it: it.add("dog", graph("a dog")), 2),
+    "add": (lambda it: it.add("dog", graph("a dog")), 1),
     "replace": (lambda it: it.add("cat", graph("third"), replace=True), 4),
     "configure": (lambda it: it.configure("cat", titled("Dogs")), 1),
-    "rename": (lambda it: it.rename("cat", "dog"), 1),
+    "rename": (lambda it: it.rename("cat", "dog"), 4),
     "remove": (lambda it: it.remove("cat"), 2),
     "restore": (lambda it: it.restore("cat"), 4),
 }

@@ -22,6 +22,8 @@ from comfy.workflow import Allowed, ParameterSettings, Sidecar, dump_sidecar, pa
         ("parameters: [steps]", "wrong parameters"),
         ("parameters: {steps: {maximum: 5}}", "an unknown key `parameters.steps.maximum`."),
         ("parameters: {steps: {max: many}}", "wrong parameters.steps.max"),
+        ("parameters: {steps: {max: .inf}}", "wrong parameters.steps.max"),
+        ("parameters: {steps: {min: .nan}}", "wrong parameters.steps.min"),
         ("parameters: {steps: 5}", "wrong parameters.steps"),
         ("parameters: {1: {max: 5}}", "wrong parameters.1"),
         ("parameters: {a: {targets: [x]}}", "wrong parameters.a.targets.0"),
@@ -31,7 +33,8 @@ from comfy.workflow import Allowed, ParameterSettings, Sidecar, dump_sidecar, pa
         ("title: a\nb: : c\n", "not plain YAML at line 2"),
         ("title: 'open\n", "not plain YAML at line"),
         ("title: !!python/object:os.system x", "not plain YAML at line 1"),
-        ("title: *unknown", "not plain YAML."),
+        ("title: *unknown", "not plain YAML at line 1."),
+        ("a: &a 1\nb: *a\n", "not plain YAML at line 2."),
         ("title: a\x00b", "is not plain YAML."),
         ("title: 2024-13-45", "is not plain YAML."),
         ("title: 0x_", "is not plain YAML."),
@@ -176,12 +179,13 @@ TEXTS = st.text(LETTERS, max_size=12) | st.sampled_from(
     ["no", "5", "1e3", "null", "~", "<<", "=", "2024-01-01", "0x1F", "a: b", "#", "|", "*a", "&a"]
 )
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
+LIMITS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 PARAMETERS: st.SearchStrategy[Any] = st.builds(
     ParameterSettings,
     targets=st.lists(st.tuples(TEXTS, TEXTS), max_size=2),
     default=st.none() | TEXTS | NUMBERS | st.booleans(),
-    min=st.none() | NUMBERS,
-    max=st.none() | NUMBERS,
+    min=st.none() | LIMITS,
+    max=st.none() | LIMITS,
     description=TEXTS,
     hidden=st.booleans(),
 )

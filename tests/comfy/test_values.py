@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comfy.errors import ParameterError, WorkflowFileError
-from comfy.graph import Graph, InputRef, with_inputs
+from comfy.graph import Graph, InputRef, check_graph, with_inputs
 from comfy.library import read_workflow
 from comfy.nodes import parse_object_info
 from comfy.parameters import Parameter, Role
@@ -444,9 +444,87 @@ def test_ordinary_classes_are_for_all(classes: list[str]) -> None:
     refuse_dangerous(using(*classes), OFFERED)
 
 
-@pytest.mark.parametrize("name", ["ConstrainImage|pysssss", "ConstrainImageforVideo|pysssss"])
+@pytest.mark.parametrize(
+    "name", ["ConstrainImage|pysssss", "ConstrainImageforVideo|pysssss", "ConstrainMask"]
+)
 def test_a_node_that_constrains_does_not_train(name: str) -> None:
-    refuse_dangerous(using(name), {})
+    graph = using(name)
+    graph["0"]["inputs"]["size"] = 3
+
+    refuse_dangerous(graph, {})
+    assert not is_denied(graph, InputRef("0", "size"))
+
+
+@pytest.mark.parametrize("name", ["LorasTrainer", "KohyaSSTrain"])
+def test_a_node_that_trains_does_so_after_an_s_too(name: str) -> None:
+    with pytest.raises(WorkflowFileError, match=f"^uses {name}, which reads folders or writes"):
+        refuse_dangerous(using(name), {})
+
+
+def holding(class_type: str, name: str, value: Any) -> Graph:
+    return {"5": {"class_type": class_type, "inputs": {name: value}}}
+
+
+@pytest.mark.parametrize(
+    ("class_type", "name", "value"),
+    [
+        ("LoadImage", "image", "../../etc/passwd"),
+        ("LoadImage", "image", "..\\..\\secret.png"),
+        ("LoadImage", "image", "sub/../../x.png [input]"),
+        ("LoadImage", "image", ".."),
+        ("LoadImage", "image", "/etc/passwd"),
+        ("LoadImage", "image", "~/.ssh/id_rsa"),
+        ("LoadImage", "image", "\\\\nas\\share\\x.png"),
+        ("LoadImage", "image", "C:\\Users\\me\\x.png"),
+        ("LoadImage", "image", "c:x.png"),
+        ("LoadImageMask", "IMAGE", "/x.png"),
+        ("LoadVideo", "file", "/home/me/x.mp4"),
+        ("LoadAudio", "audio", "../x.wav"),
+        ("LoadLatent", "latent", "../x.latent"),
+        ("VHS_LoadVideoPath", "video", "https://example.com/x.mp4"),
+        ("VHS_LoadImagesPath", "directory", "/home/me"),
+        ("ImageFromURL", "image_url", "http://10.0.0.1/admin"),
+        ("LoadThing", "model.path", "file:///etc/passwd"),
+        ("SaveThing", "output_folder", "a\n/../../b"),
+        ("LoadImage", "image", {"__value__": "../../etc/passwd"}),  # ComfyUI unwraps it
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_place_outside_comfyuis_folders_is_for_the_owner_only(
+    class_type: str, name: str, value: Any
+) -> None:
+    with pytest.raises(WorkflowFileError) as caught:
+        refuse_dangerous(check_graph(holding(class_type, name, value)), {})
+
+    assert str(caught.value) == (
+        f"names a place outside ComfyUI's folders at 5.{name}. Only the bot's owner can add it, "
+        "by putting the file into the workflows folder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("class_type", "name", "value"),
+    [
+        ("LoadImage", "image", "x.png"),
+        ("LoadImage", "image", "sub/x.png [input]"),
+        ("LoadImage", "image", "sub\\x.png"),
+        ("LoadImage", "image", "one..two...png"),
+        ("LoadImage", "image", ""),
+        ("RegexReplace", "regex_pattern", "\\d+/../(x)"),
+        ("RegexReplace", "replace", "/"),
+        ("CLIPTextEncode", "text", "a cat .. and /a dog/ by ../somebody, https://example.com"),
+        ("CLIPTextEncode", "text", ".."),
+        ("SaveImage", "filename_prefix", "ComfyUI"),
+        ("KSampler", "denoise", 0.5),
+        ("VAEDecode", "image", ["5", 0]),
+        ("CheckpointLoaderSimple", "ckpt_name", "SDXL\\base.safetensors"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_stays_in_comfyuis_folders_or_is_no_place_is_for_all(
+    class_type: str, name: str, value: Any
+) -> None:
+    refuse_dangerous(holding(class_type, name, value), {})
 
 
 @pytest.mark.parametrize(

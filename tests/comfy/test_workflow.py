@@ -226,7 +226,9 @@ def test_notes_are_for_workflows_whose_text_nobody_declared() -> None:
 @pytest.mark.parametrize(
     ("settings", "low", "high", "default"),
     [
-        ("{min: 5}", 5, 50, 4),
+        ("{min: 5}", 5, 50, 5),
+        ("{max: 3}", 2, 3, 3),
+        ("{min: 5, default: 30}", 5, 50, 30),
         ("{max: 40}", 2, 40, 4),
         ("{min: 1, max: 60}", 2, 50, 4),
         ("{default: 30}", 2, 50, 30),

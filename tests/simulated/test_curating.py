@@ -103,7 +103,7 @@ async def test_a_fraction_can_be_the_default_of_a_whole_number_in_the_file(lab: 
         ("describe", {}, "Give a `title`, a `description`, or both."),
         ("describe", {"title": "x" * 101}, "A title has at most 100 characters."),
         ("rename", {"name": "postcard"}, "There is a workflow named postcard already."),
-        ("rename", {"name": "POSTCARD"}, "There is a workflow named postcard already."),
+        ("rename", {"name": "POSTCARD"}, "There is a workflow named postcard; only its"),
         ("rename", {"name": "../x"}, ""),
     ],
     ids=["unknown", "open", "denied", "needed name", "crossed", "range of a text",

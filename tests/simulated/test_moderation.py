@@ -140,6 +140,16 @@ async def test_a_workflow_that_fits_keeps_its_settings_when_it_is_replaced(lab: 
     assert re.search(r"^`steps` · 9 · 1 to 60$", told, re.MULTILINE)
 
 
+async def test_a_broken_file_that_is_replaced_is_told_as_replaced(lab: Lab) -> None:
+    (lab.folder / "workflows/postcard.json").write_text("{ broken")
+
+    told = await lab.manage("add", file=json_file(PICTURE, "postcard.json"), replace=True)
+
+    assert "is replaced; `/workflow restore` undoes it" in told
+    (change,) = await lab.bot.store.changes("postcard", 1)
+    assert change.action == "replace"
+
+
 async def test_a_removed_workflow_is_gone_until_it_is_restored(lab: Lab) -> None:
     before = lab.files()
 
@@ -244,11 +254,12 @@ async def test_show_tells_the_graph_the_controls_and_who_changed_what(lab: Lab) 
 
     shown = await lab.manage("show", workflow="txt2img")
 
-    head, _, log = shown.partition("**Changes**\n")
+    head, _, rest = shown.partition("**Changes**\n")
+    log, _, controls = rest.partition("**Controls**\n")
     assert head.startswith("### Pictures\n`txt2img` is **off**, for everybody, everywhere.")
     assert "7 nodes (2 CLIPTextEncode" in head
     assert "✅ local can run it." in head
-    assert re.search(r"^`cfg` · 7.0 · 1 to 20 · hidden$", head, re.MULTILINE)
+    assert re.search(r"^`cfg` · 7.0 · 1 to 20 · hidden$", controls, re.MULTILINE)
     entries = re.findall(r"^<t:\d+:R> <@(\d+)> (\w+)\n-# (.*)$", log, re.MULTILINE)
     assert entries == [
         (str(lab.mod.id), "disable", "enabled: true → false"),
@@ -266,7 +277,7 @@ async def test_show_tells_of_uploads_and_earlier_versions(lab: Lab) -> None:
 
     assert "-# 1 earlier version for `/workflow restore`" in shown
     assert re.search(r"replace\n-# graph: 2 nodes, \w{8} → 7 nodes, \w{8}\n", shown)
-    assert re.search(r"add\n-# graph: 2 nodes, \w{8}$", shown)
+    assert re.search(r"add\n-# graph: 2 nodes, \w{8}\n\*\*Controls\*\*\n", shown)
 
 
 async def test_test_tells_whether_each_server_could_run_it(lab: Lab, comfyui: FakeComfyUI) -> None:
