@@ -22,10 +22,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
-from bot.tables import audit, defaults, drafts, jobs, tokens
+from bot.tables import (
+    audit,
+    change_of,
+    defaults,
+    drafts,
+    job_of,
+    jobs,
+    progress_row,
+    request_row,
+    tokens,
+)
 from bot.wishes import Wish
-from comfy.graph import InputRef
-from comfy.models import OutputFile
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +105,7 @@ class Store:
 
     async def add(self, request: Request) -> bool:
         """A row for a request that is not acknowledged yet. False: this interaction is known."""
-        row = _request_row(request) | _progress_row(Job(request=request))
+        row = request_row(request) | progress_row(Job(request=request))
         try:
             await self._write(sa.insert(jobs).values(**row))
         except sa.exc.IntegrityError:
@@ -117,7 +125,7 @@ class Store:
         result = await self._write(
             sa.update(jobs)
             .where(jobs.c.id == before.id, jobs.c.state == before.state)
-            .values(**_progress_row(after))
+            .values(**progress_row(after))
         )
         return result == 1
 
@@ -277,7 +285,7 @@ class Store:
         if until is not None:
             query = query.where(audit.c.at < until.timestamp())
         rows = await self._execute(query.order_by(audit.c.number.desc()).limit(limit))
-        return [_change(row) for row in rows.all()]
+        return [change_of(row) for row in rows.all()]
 
     async def default_workflow(self, guild_id: int, channel_id: int | None) -> str | None:
         """Of this channel alone; None: of the whole Discord server."""
@@ -316,7 +324,7 @@ class Store:
         offset: int = 0,
     ) -> list[Job]:
         query = sa.select(jobs).where(*where).order_by(order).limit(limit).offset(offset)
-        return [_job(row) for row in (await self._execute(query)).all()]
+        return [job_of(row) for row in (await self._execute(query)).all()]
 
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*where)
@@ -391,61 +399,9 @@ def _upgrade(connection: sa.Connection) -> None:
     alembic.command.upgrade(config, "head")
 
 
-def _request_row(request: Request) -> dict[str, Any]:
-    row = {name: getattr(request, name) for name in Request.__slots__}
-    return row | {
-        "settings": json.dumps(dict(request.settings), ensure_ascii=False),
-        "graph": json.dumps(request.graph, ensure_ascii=False),
-        "created_at": request.created_at.timestamp(),
-        "wish": json.dumps(request.wish.to_json(), ensure_ascii=False),
-        "uploads": json.dumps([[*ref, name] for ref, name in request.uploads.items()]),
-    }
-
-
-def _progress_row(job: Job) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in Job.__slots__ if name != "request"}
-    return row | {
-        "state": str(job.state),
-        "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
-        "texts": json.dumps(job.texts, ensure_ascii=False),
-        "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
-        "finished_at": job.finished_at.timestamp() if job.finished_at else None,
-    }
-
-
-def _job(row: sa.Row[Any]) -> Job:
-    data = row._asdict()
-    data.pop("number")
-    request = {name: data.pop(name) for name in Request.__slots__}
-    request["settings"] = json.loads(request["settings"])
-    request["graph"] = json.loads(request["graph"])
-    request["created_at"] = _moment(request["created_at"])
-    wish = {"workflow": request["workflow"], **json.loads(request["wish"])}
-    request["wish"] = Wish.from_json(wish)
-    request["uploads"] = {InputRef(n, i): name for n, i, name in json.loads(request["uploads"])}
-    data["state"] = JobState(data["state"])
-    data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
-    data["texts"] = tuple(json.loads(data["texts"]))
-    data["submitted_at"] = _moment(data["submitted_at"])
-    data["finished_at"] = _moment(data["finished_at"])
-    return Job(request=Request(**request), **data)
-
-
 def _files_in(rows: sa.CursorResult[Any]) -> set[str]:
     return {name for (text,) in rows.all() for _, _, name in json.loads(text)}
 
 
 def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:
     return (drafts.c.job_id == job_id) & (drafts.c.user_id == user_id)
-
-
-def _change(row: sa.Row[Any]) -> Change:
-    data = row._asdict()
-    data.pop("number")
-    data["at"] = datetime.fromtimestamp(data["at"], UTC)
-    data["before"], data["after"] = json.loads(data["before"]), json.loads(data["after"])
-    return Change(**data)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,16 @@
-"""The tables of the database. Only `bot/store.py` uses them; `migrations` makes them."""
+"""The tables of the database, and what a row is. Only `bot/store.py` uses them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
+
+from bot.audit import Change
+from bot.jobs import Job, JobState, Request
+from bot.wishes import Wish
+from comfy.graph import InputRef
+from comfy.models import OutputFile
 
 metadata = sa.MetaData()
 jobs = sa.Table(
@@ -75,3 +85,55 @@ tokens = sa.Table(
     sa.Column("message_id", sa.BigInteger),
     sa.Column("at", sa.Float, nullable=False),
 )
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    row = {name: getattr(request, name) for name in Request.__slots__}
+    return row | {
+        "settings": json.dumps(dict(request.settings), ensure_ascii=False),
+        "graph": json.dumps(request.graph, ensure_ascii=False),
+        "created_at": request.created_at.timestamp(),
+        "wish": json.dumps(request.wish.to_json(), ensure_ascii=False),
+        "uploads": json.dumps([[*ref, name] for ref, name in request.uploads.items()]),
+    }
+
+
+def progress_row(job: Job) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in Job.__slots__ if name != "request"}
+    return row | {
+        "state": str(job.state),
+        "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
+        "texts": json.dumps(job.texts, ensure_ascii=False),
+        "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
+        "finished_at": job.finished_at.timestamp() if job.finished_at else None,
+    }
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    data = row._asdict()
+    data.pop("number")
+    request = {name: data.pop(name) for name in Request.__slots__}
+    request["settings"] = json.loads(request["settings"])
+    request["graph"] = json.loads(request["graph"])
+    request["created_at"] = moment(request["created_at"])
+    wish = {"workflow": request["workflow"], **json.loads(request["wish"])}
+    request["wish"] = Wish.from_json(wish)
+    request["uploads"] = {InputRef(n, i): name for n, i, name in json.loads(request["uploads"])}
+    data["state"] = JobState(data["state"])
+    data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
+    data["texts"] = tuple(json.loads(data["texts"]))
+    data["submitted_at"] = moment(data["submitted_at"])
+    data["finished_at"] = moment(data["finished_at"])
+    return Job(request=Request(**request), **data)
+
+
+def change_of(row: sa.Row[Any]) -> Change:
+    data = row._asdict()
+    data.pop("number")
+    data["at"] = datetime.fromtimestamp(data["at"], UTC)
+    data["before"], data["after"] = json.loads(data["before"]), json.loads(data["after"])
+    return Change(**data)
+
+
+def moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
