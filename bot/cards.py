@@ -4,13 +4,14 @@ A card never changes what the person wrote elsewhere: words of people go through
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
 import discord
 from discord import ui
 
+from bot.errors import OUT_OF_MEMORY
 from bot.jobs import Job, JobState, short
 from bot.spool import SpooledFile
 from bot.texts import bar, duration, neutral, ordinal
@@ -102,13 +103,14 @@ def _buttons(job: Job, *, pictures: bool) -> list[ui.Item[ui.LayoutView]]:
         first = {**first, "vary": "Vary", "send": "Send to…"}
     second = {"spoiler": "Spoiler"} if pictures else {}
     second = {} if job.request.by_token else {**second, "delete": "Delete"}
-    rows: list[ui.Item[ui.LayoutView]] = []
-    for labels in filter(None, (first, second)):
-        row = ui.ActionRow[ui.LayoutView]()
-        for action, label in labels.items():
-            row.add_item(ui.Button(label=label, custom_id=f"job:{job.id}:{action}"))
-        rows.append(row)
-    return rows
+    return [_row(job, labels) for labels in (first, second) if labels]
+
+
+def _row(job: Job, labels: Mapping[str, str]) -> ui.ActionRow[ui.LayoutView]:
+    row = ui.ActionRow[ui.LayoutView]()
+    for action, label in labels.items():
+        row.add_item(ui.Button(label=label, custom_id=f"job:{job.id}:{action}"))
+    return row
 
 
 def pictures_in(message: discord.Message, *, marked: bool = False) -> list[str]:
@@ -171,7 +173,15 @@ def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
 def failure_card(job: Job) -> ui.LayoutView:
     if job.state is JobState.CANCELLED:
         return _card(job, _GREY, "Cancelled.")
-    return _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
+    card = _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
+    labels = {"again": "Again", "edit": "Edit", "details": "Details"}
+    sized = "width" in job.request.settings and "height" in job.request.settings
+    if job.note == OUT_OF_MEMORY and sized:
+        labels = {"smaller": "Again at 75 % size", **labels}
+    for each in card.children:
+        if isinstance(each, ui.Container):
+            each.add_item(_row(job, labels))
+    return card
 
 
 def status_lines(job: Job, place: int | None = None) -> str:

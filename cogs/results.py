@@ -121,6 +121,18 @@ async def again(interaction: Interaction, job: Job, _: str | None) -> None:
     await ask(interaction, replace(again_of(job), parent=job.id, relation="again"))
 
 
+async def smaller(interaction: Interaction, job: Job, _: str | None) -> None:
+    """The same with three quarters of the width and height, for a server that ran out of memory."""
+    wish = again_of(job)
+    sizes = {
+        name: max(64, int(job.request.settings[name] * 0.75) // 8 * 8)
+        for name in (Role.WIDTH.value, Role.HEIGHT.value)
+        if isinstance(job.request.settings.get(name), int)
+    }
+    values = {**wish.values, **sizes}
+    await ask(interaction, replace(wish, values=values, parent=job.id, relation="75 %"))
+
+
 def again_of(job: Job) -> Wish:
     wish = job.request.wish
     seeds = {name for name in wish.values if name == Role.SEED}
@@ -393,6 +405,7 @@ _ACTIONS: dict[str, Callable[[Interaction, Job, str | None], Awaitable[None]]] =
     "send": send,
     "collect": collect,
     "details": details,
+    "smaller": smaller,
     "spoiler": spoiler,
     "delete": delete,
 }
