@@ -101,19 +101,21 @@ class Answers:
             log.warning("job %s: its button was not shown: %s", job.short_id, error)
 
     async def _found(self, job: Job, *, wait: bool) -> tuple[discord.Webhook, int] | None:
+        event = self._renewed.setdefault(job.id, asyncio.Event()) if wait else None
         while True:
+            if event is not None:
+                event.clear()
             kept = await self._store.token(job.id)
             if kept is not None and self._now() - kept.at < _LIFE:
                 payload = {"id": self._client.application_id, "type": 3, "token": kept.token}
                 # as `interaction.followup` is made; there is no public way from a token alone
+                self._renewed.pop(job.id, None)
                 webhook = discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
                 return webhook, kept.message_id or _ORIGINAL
-            if not wait:
+            if event is None:
                 return None
             if self._now() - (job.finished_at or job.request.created_at) > _KEPT:
                 raise Undeliverable("Nobody came for this private result in time.")
-            event = self._renewed.setdefault(job.id, asyncio.Event())
-            event.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(60):
                     await event.wait()

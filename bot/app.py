@@ -109,7 +109,6 @@ class Comfycord(commands.Bot):
         spool = Spool(self.config.spool)
         await spool.clear()
         self.uploads = Uploads(self.config.uploads)
-        await self.uploads.sweep()
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
         if not self.library.workflows:
@@ -124,6 +123,7 @@ class Comfycord(commands.Bot):
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
+        await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
         await self._own(self.answers.keep_reachable(), "private answers")
         await self._own(keep_telling(self.store, self.servers, self.delivery), "line")

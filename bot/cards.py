@@ -142,9 +142,10 @@ def with_spoiler(message: discord.Message, *, hide: bool) -> ui.LayoutView:
     view = ui.LayoutView.from_message(message, timeout=None)
     for each in view.walk_children():
         if isinstance(each, ui.MediaGallery):
-            for number, item in enumerate(each.items):
-                name = PurePosixPath(item.media.url.partition("?")[0]).name
-                each.items[number] = discord.MediaGalleryItem(f"attachment://{name}", spoiler=hide)
+            names = [PurePosixPath(i.media.url.partition("?")[0]).name for i in each.items]
+            each.items = [  # set as a whole: reading gives a copy
+                discord.MediaGalleryItem(f"attachment://{name}", spoiler=hide) for name in names
+            ]
         elif isinstance(each, ui.File):
             name = PurePosixPath(each.media.url.partition("?")[0]).name
             each.media = discord.UnfurledMediaItem(f"attachment://{name}")

@@ -1,16 +1,19 @@
 """Takes out of a file what ComfyUI writes into it: the whole workflow with everybody's prompts.
 
 Losslessly: pictures and sounds keep every byte; only chunks beside them go. Slow: for a thread.
+WebM, Opus and 3D files keep what is in them: their texts cannot be taken out in place.
 """
 
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME"}
+_PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME", b"comf"}  # comf: in ComfyUI's APNG
 _WEBP_TEXTS = {b"EXIF", b"XMP "}
 _WEBP_FLAGS = 0b00001100  # of VP8X: "has EXIF", "has XMP"
 _JPEG_TEXTS = {0xE1, 0xED, 0xFE}  # APP1 (EXIF, XMP), APP13, comment
@@ -18,27 +21,27 @@ _CHUNK = 256 * 1024
 
 
 def strip(path: Path) -> None:
-    """A file of another kind, or one that ends in the middle, stays as it is."""
+    """A file of another kind, or one that is damaged, stays as it is."""
     new = path.with_name(f"{path.name}.stripped")
-    try:
-        with path.open("rb") as file:
-            begin = file.read(12)
-            file.seek(0)
-            rewrite = _rewriting(begin)
-            if rewrite is not None:
-                with new.open("wb") as target:
-                    try:
-                        rewrite(file, target)
-                    except (struct.error, EOFError):
-                        return
+    with suppress(struct.error, EOFError):
+        _strip(path, new)
+    new.unlink(missing_ok=True)
+
+
+def _strip(path: Path, new: Path) -> None:
+    with path.open("rb") as file:
+        begin = file.read(12)
+        file.seek(0)
+        rewrite = _rewriting(begin)
         if rewrite is not None:
-            new.replace(path)
-        elif begin[4:8] == b"ftyp":
-            _blank_mp4(path)
-        elif begin.startswith(b"fLaC"):
-            _blank_flac(path)
-    finally:
-        new.unlink(missing_ok=True)
+            with new.open("wb") as target:
+                rewrite(file, target)
+    if rewrite is not None:
+        new.replace(path)
+    elif begin[4:8] == b"ftyp":
+        _blank_mp4(path)
+    elif begin.startswith(b"fLaC"):
+        _blank_flac(path)
 
 
 def _rewriting(begin: bytes) -> Callable[[BinaryIO, BinaryIO], None] | None:
@@ -46,6 +49,8 @@ def _rewriting(begin: bytes) -> Callable[[BinaryIO, BinaryIO], None] | None:
         return _png
     if begin[:4] == b"RIFF" and begin[8:] == b"WEBP":
         return _webp
+    if begin.startswith(b"ID3"):
+        return _mp3
     return _jpeg if begin.startswith(b"\xff\xd8") else None
 
 
@@ -64,9 +69,12 @@ def _png(file: BinaryIO, target: BinaryIO) -> None:
 
 
 def _webp(file: BinaryIO, target: BinaryIO) -> None:
-    target.write(_read(file, 12))
+    begin = _read(file, 12)
+    if struct.unpack("<I", begin[4:8])[0] + 8 != os.fstat(file.fileno()).st_size:
+        raise EOFError
+    target.write(begin)
     written = 4
-    while len(head := file.read(8)) == 8:
+    while head := file.read(8):
         kind, size = struct.unpack("<4sI", head)
         padded = size + size % 2
         if kind in _WEBP_TEXTS:
@@ -92,11 +100,23 @@ def _jpeg(file: BinaryIO, target: BinaryIO) -> None:
             shutil.copyfileobj(file, target, _CHUNK)
             return
         (size,) = struct.unpack(">H", _read(file, 2))
+        if size < 2:
+            raise EOFError
         if marker[1] in _JPEG_TEXTS:
             file.seek(size - 2, 1)
         else:
             target.write(marker + struct.pack(">H", size))
             _copy(file, target, size - 2)
+
+
+def _mp3(file: BinaryIO, target: BinaryIO) -> None:
+    """Sounds without the tag in front of them; its size has seven bits in each byte."""
+    head = _read(file, 10)
+    size = 0
+    for byte in head[6:]:
+        size = size << 7 | byte & 0x7F
+    _read(file, size)
+    shutil.copyfileobj(file, target, _CHUNK)
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
@@ -130,7 +150,8 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
         file.seek(at)
         size, kind = struct.unpack(">I4s", file.read(8))
         if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
+            (size,) = struct.unpack(">Q", _read(file, 8))
+        size = size or end - at  # 0: to the end of the file
         if size < 8 or at + size > end:
             return
         yield kind, at, size
@@ -140,14 +161,14 @@ def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]
 def _blank_flac(path: Path) -> None:
     """The comments become padding of the same length."""
     with path.open("r+b") as file:
-        at, last = 4, False
+        at, last, end = 4, False, path.stat().st_size
         while not last:
             file.seek(at)
-            head = file.read(4)
-            if len(head) < 4:
-                return
+            head = _read(file, 4)
             last, kind = bool(head[0] & 0x80), head[0] & 0x7F
             size = int.from_bytes(head[1:], "big")
+            if at + 4 + size > end:
+                return
             if kind == 4:
                 file.seek(at)
                 file.write(bytes([0x80 * last | 1]) + head[1:] + b"\0" * size)

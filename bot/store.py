@@ -186,9 +186,13 @@ class Store:
         mine = (jobs.c.user_id == user_id) & jobs.c.state.in_([s for s in JobState if s.final])
         used = sa.select(jobs.c.uploads).where(jobs.c.uploads != "[]")
         files = _files_in(await self._execute(used.where(mine)))
+        ids = sa.select(jobs.c.id).where(mine)
+        await self._write(sa.delete(tokens).where(tokens.c.job_id.in_(ids)))
         number = await self._write(sa.delete(jobs).where(mine))
         await self._write(sa.delete(drafts).where(drafts.c.user_id == user_id))
-        return files - _files_in(await self._execute(used)), number
+        wishes = (await self._execute(sa.select(drafts.c.wish))).scalars().all()
+        drafted = {n for each in wishes for n in Wish.from_json(json.loads(each)).files.values()}
+        return files - _files_in(await self._execute(used)) - drafted, number
 
     async def pending(self, limit: int, offset: int = 0) -> list[Job]:
         """Those that wait in our queue, the next first."""
@@ -224,10 +228,13 @@ class Store:
 
     async def keep_token(self, job_id: str, token: Token) -> None:
         """The newest counts; those that died go."""
-        old = tokens.c.at < (token.at - _DRAFTS_KEPT).timestamp()
-        await self._write(sa.delete(tokens).where(old | (tokens.c.job_id == job_id)))
-        row = {**token._asdict(), "job_id": job_id, "at": token.at.timestamp()}
-        await self._write(sa.insert(tokens).values(**row))
+        row = {**token._asdict(), "at": token.at.timestamp()}
+        mine = tokens.c.job_id == job_id
+        if not await self._write(sa.update(tokens).where(mine).values(**row)):
+            with contextlib.suppress(sa.exc.IntegrityError):  # another click was faster
+                await self._write(sa.insert(tokens).values(job_id=job_id, **row))
+        old = (token.at - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(tokens).where(tokens.c.at < old))
 
     async def token(self, job_id: str) -> Token | None:
         query = sa.select(tokens).where(tokens.c.job_id == job_id)
@@ -249,11 +256,14 @@ class Store:
     async def keep_draft(self, job_id: str, user_id: int, wish: Wish) -> None:
         """One for each job and person; yesterday's go."""
         now = datetime.now(UTC)
-        old = drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp()
-        await self._write(sa.delete(drafts).where(old | _draft_of(job_id, user_id)))
         text = json.dumps(wish.to_json(), ensure_ascii=False)
-        row = {"job_id": job_id, "user_id": user_id, "created_at": now.timestamp(), "wish": text}
-        await self._write(sa.insert(drafts).values(**row))
+        row = {"created_at": now.timestamp(), "wish": text}
+        mine = _draft_of(job_id, user_id)
+        if not await self._write(sa.update(drafts).where(mine).values(**row)):
+            with contextlib.suppress(sa.exc.IntegrityError):
+                await self._write(sa.insert(drafts).values(job_id=job_id, user_id=user_id, **row))
+        old = drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(drafts).where(old))
 
     async def draft(self, job_id: str, user_id: int) -> Wish | None:
         query = sa.select(drafts.c.wish).where(_draft_of(job_id, user_id))

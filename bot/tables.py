@@ -42,8 +42,8 @@ jobs = sa.Table(
     sa.Column("finished_at", sa.Float),
     sa.Column("wish", sa.Text, nullable=False, server_default="{}"),
     sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
-    sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )

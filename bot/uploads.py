@@ -7,13 +7,15 @@ as another kind of file survives. Its name is made of its content, so the same p
 import asyncio
 import hashlib
 import io
+import logging
+import os
 import re
 import time
-import warnings
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from bot.errors import UserError
 from bot.jobs import Job
@@ -21,9 +23,22 @@ from comfy.client import ComfyClient
 from comfy.graph import Graph, with_inputs
 from comfy.parameters import Role
 
+log = logging.getLogger(__name__)
+
 _PIXELS_MAX = 40_000_000
 _PICTURES = ("PNG", "JPEG", "WEBP", "GIF")
-_KEPT = 30 * 24 * 3600  # seconds
+_DAY = 24 * 3600.0  # seconds
+_KEPT = 30 * _DAY
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
 # How the files begin (at an offset) that ComfyUI's loaders of video and audio read.
 _SIGNATURES: dict[Role, tuple[tuple[int, bytes, str], ...]] = {
@@ -56,6 +71,8 @@ def checked(role: Role, data: bytes) -> tuple[bytes, str]:
     if role in (Role.IMAGE, Role.MASK):
         return _picture(role, data), "png"
     for offset, begin, suffix in _SIGNATURES[role]:
+        if suffix == "wav" and data[8:12] != b"WAVE":
+            continue
         if data[offset : offset + len(begin)] == begin:
             return data, suffix
     raise UserError(f"`{role}` takes {_WANTED[role]}. This file is something else.")
@@ -63,25 +80,33 @@ def checked(role: Role, data: bytes) -> tuple[bytes, str]:
 
 def _picture(role: Role, data: bytes) -> bytes:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_PICTURES) as picture:
-                width, height = picture.size
-                if width * height > _PIXELS_MAX:
-                    raise UserError(
-                        f"The picture has {width} x {height} pixels, and {_PIXELS_MAX:,} is the "
-                        "most. Make it smaller."
-                    )
-                picture.seek(0)  # of an animation the first picture
-                upright = ImageOps.exif_transpose(picture)
-                mode = "RGBA" if upright.has_transparency_data else "RGB"
-                written = io.BytesIO()
-                upright.convert(mode).save(written, "PNG", compress_level=1)
-                return written.getvalue()
+        with Image.open(io.BytesIO(data), formats=_PICTURES) as picture:
+            width, height = picture.size
+            if width * height > _PIXELS_MAX:
+                raise UserError(
+                    f"The picture has {width} x {height} pixels, and {_PIXELS_MAX:,} is the "
+                    "most. Make it smaller."
+                )
+            picture.seek(0)  # of an animation the first picture
+            return _clean(picture)
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         raise UserError(f"`{role}` takes {_WANTED[role]}. This file is something else.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
         raise UserError("The picture is damaged or too large. Save it again.") from error
+
+
+def _clean(picture: Image.Image) -> bytes:
+    """Upright pixels as PNG, and nothing else."""
+    turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    upright = picture if turn is None else picture.transpose(turn)
+    if upright.mode.startswith("I"):  # 16 bits of grey, of which `convert` would take the lowest
+        upright = upright.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    mode = "RGBA" if upright.has_transparency_data else "RGB"
+    written = io.BytesIO()
+    upright.convert(mode).save(written, "PNG", compress_level=1, icc_profile=None)
+    return written.getvalue()
 
 
 class Uploads:
@@ -97,7 +122,7 @@ class Uploads:
             clean, suffix = checked(role, data)
             name = f"{hashlib.sha256(clean).hexdigest()[:32]}.{suffix}"
             self._folder.mkdir(parents=True, exist_ok=True)
-            new = self._folder / f".{name}.new"
+            new = self._folder / f".{uuid.uuid4().hex}.new"
             new.write_bytes(clean)
             new.replace(self._folder / name)
             return name
@@ -105,11 +130,14 @@ class Uploads:
         return await asyncio.to_thread(keep)
 
     def path(self, name: str) -> Path:
-        assert _NAME.fullmatch(name), name
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a kept file")
         return self._folder / name
 
     async def sent(self, client: ComfyClient, job: Job) -> Graph:
         """The job's graph with its files on that server; `FileNotFoundError` if one is gone."""
+        for name in job.request.uploads.values():
+            await asyncio.to_thread(os.utime, self.path(name))  # it is used: kept on
         names = {
             ref: await client.upload(self.path(name), name, f"comfycord/{job.id}")
             for ref, name in job.request.uploads.items()
@@ -122,6 +150,15 @@ class Uploads:
                 self.path(name).unlink(missing_ok=True)
 
         await asyncio.to_thread(remove)
+
+    async def keep_sweeping(self) -> None:
+        """For ever, once a day."""
+        while True:
+            try:
+                await self.sweep()
+            except OSError as error:
+                log.warning("old uploads stay for now: %s", error)
+            await asyncio.sleep(_DAY)
 
     async def sweep(self) -> None:
         """Files that nobody used for a month go."""

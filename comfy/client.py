@@ -271,7 +271,9 @@ class ComfyClient:
     def _read_as(self, make: Callable[[Any], T], data: Any) -> T:
         try:
             return make(data)
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        except (
+            LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError
+        ) as error:  # fmt: skip
             raise self._not_comfyui() from error
 
     def _not_comfyui(self) -> NotComfyUI:
@@ -295,7 +297,9 @@ class ComfyClient:
 
 
 def _uploaded_name(told: Any) -> str:
-    subfolder, name = str(told.get("subfolder") or ""), str(told["name"])
+    subfolder, name = str(told.get("subfolder") or ""), told["name"]
+    if not isinstance(name, str) or not name:
+        raise TypeError("no name")
     return f"{subfolder}/{name}" if subfolder else name
 
 
