@@ -304,13 +304,7 @@ WHOLE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "png",
-        "jpeg",
-        pytest.param("webp"),
-        "mp4",
-        pytest.param("flac"),
-    ],
+    ["png", "jpeg", pytest.param("webp"), "mp4"],
 )
 def test_a_file_that_ends_in_the_middle_stays_as_it_is(path: Path, kind: str) -> None:
     whole = WHOLE[kind]()
