@@ -6,7 +6,7 @@ brings a new one.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -30,6 +30,9 @@ _KEPT = timedelta(days=1)  # how long a result waits for its click
 _ORIGINAL = cast(int, "@original")  # Discord's name for the first answer to an interaction
 
 
+Files = Callable[[], list[discord.File]]  # opened only when they are sent
+
+
 class Answers:
     """Edits and sends by token. A dead one is waited for, as a click renews it."""
 
@@ -48,25 +51,30 @@ class Answers:
             event.set()
 
     async def edit(
-        self, job: Job, layout: ui.LayoutView, files: Sequence[discord.File], *, wait: bool
+        self, job: Job, layout: ui.LayoutView, files: Files, *, wait: bool, offer: bool = False
     ) -> None:
-        """*wait*: for a click, if the token is dead; else the edit is left out."""
+        """*wait*: for a click, if the token is dead; else the edit is left out.
+
+        *offer*: it shows the button, which no progress takes away again.
+        """
         found = await self._found(job, wait=wait)
         if found is not None:
-            webhook, message_id = found
+            webhook, message_id, age = found
+            if not wait and not offer and age > _BUTTON_AT:
+                return
             await webhook.edit_message(
                 message_id,
                 view=layout,
-                attachments=files,
+                attachments=files(),
                 allowed_mentions=discord.AllowedMentions.none(),
             )
 
-    async def send(self, job: Job, layout: ui.LayoutView, files: list[discord.File]) -> None:
+    async def send(self, job: Job, layout: ui.LayoutView, files: Files) -> None:
         found = await self._found(job, wait=True)
         assert found is not None
         await found[0].send(
             view=layout,
-            files=files,
+            files=files(),
             ephemeral=job.request.wish.private,
             allowed_mentions=discord.AllowedMentions.none(),
         )
@@ -76,7 +84,7 @@ class Answers:
         found = await self._found(job, wait=False)
         if found is None:
             return None
-        webhook, message_id = found
+        webhook, message_id, _ = found
         try:
             return (await webhook.fetch_message(message_id)).id
         except discord.NotFound:
@@ -96,11 +104,13 @@ class Answers:
 
     async def _offer(self, job: Job) -> None:
         try:
-            await self.edit(job, collect_card(job), [], wait=False)
+            await self.edit(job, collect_card(job), list, wait=False, offer=True)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.warning("job %s: its button was not shown: %s", job.short_id, error)
 
-    async def _found(self, job: Job, *, wait: bool) -> tuple[discord.Webhook, int] | None:
+    async def _found(
+        self, job: Job, *, wait: bool
+    ) -> tuple[discord.Webhook, int, timedelta] | None:
         event = self._renewed.setdefault(job.id, asyncio.Event()) if wait else None
         while True:
             if event is not None:
@@ -111,7 +121,7 @@ class Answers:
                 # as `interaction.followup` is made; there is no public way from a token alone
                 self._renewed.pop(job.id, None)
                 webhook = discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
-                return webhook, kept.message_id or _ORIGINAL
+                return webhook, kept.message_id or _ORIGINAL, self._now() - kept.at
             if event is None:
                 return None
             if self._now() - (job.finished_at or job.request.created_at) > _KEPT:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import aiohttp
@@ -226,9 +227,9 @@ class Delivery:
         """Edit the placeholder; for a later part, or if it is gone, one new message."""
         if job.request.by_token:
             if part == 0:
-                await self._answers.edit(job, layout, _attachments(files), wait=True)
+                await self._answers.edit(job, layout, partial(_attachments, files), wait=True)
             else:
-                await self._answers.send(job, layout, _attachments(files))
+                await self._answers.send(job, layout, partial(_attachments, files))
             return
         if part == 0:
             try:
@@ -256,7 +257,7 @@ class Delivery:
     ) -> None:
         """Through the channel, not the interaction: its token dies after 15 minutes."""
         if job.request.by_token:  # progress: what cannot be shown now is left out
-            await self._answers.edit(job, layout, _attachments(files), wait=False)
+            await self._answers.edit(job, layout, partial(_attachments, files), wait=False)
             return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)

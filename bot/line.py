@@ -33,7 +33,7 @@ async def keep_telling(store: Store, servers: Servers, delivery: Delivery) -> No
         await asyncio.sleep(_EVERY)
         try:
             told = await _tell(store, servers, delivery, told)
-        except (StoreError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        except StoreError as error:
             log.info("the line was not told: %s", error)
 
 
@@ -50,5 +50,8 @@ async def _tell(
         if told.get(job.id, place) != place:
             now = await store.get(job.id)
             if now is not None and now.state is JobState.PENDING:
-                await delivery.show_place(now, place, begins_at(place, seconds, up), up > 0)
+                try:
+                    await delivery.show_place(now, place, begins_at(place, seconds, up), up > 0)
+                except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                    log.info("job %s was not told its place: %s", job.short_id, error)
     return places

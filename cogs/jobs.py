@@ -14,7 +14,7 @@ from bot.errors import UserError
 from bot.jobs import Job, JobState
 from bot.store import Search
 from bot.texts import bar, count, neutral
-from cogs.controls import cancel
+from cogs.controls import cancel, may_manage
 from cogs.results import Item, Select, answered
 from cogs.transformers import Choices, Interaction, choices
 
@@ -63,6 +63,8 @@ class Jobs(commands.Cog):
         if job is not None:
             await show_again(interaction, await self._visible(interaction, job))
             return
+        if user and user != interaction.user and interaction.guild_id is None:
+            raise UserError("Other people's results can only be searched in a server.")
         search = Search(
             user_id=user.id if user else interaction.user.id,
             guild_id=interaction.guild_id if user and user != interaction.user else None,
@@ -70,6 +72,7 @@ class Jobs(commands.Cog):
             text=text,
         )
         found = await self.bot.store.search(search, _PER_PAGE * 5)
+        found = [each for each in found if _may_see(interaction, each)]
         if not found:
             raise UserError("There is nothing like that. Leave out an option to find more.")
         shown = fitting(status_lines(each) for each in found[: _PER_PAGE * 2])
@@ -81,10 +84,11 @@ class Jobs(commands.Cog):
     @app_commands.describe(job="The job to stop")
     async def cancel(self, interaction: Interaction, job: str) -> None:
         """Stop a job that waits or runs."""
-        anybody = interaction.permissions.manage_messages
-        user_id = None if anybody else interaction.user.id
-        found = await self.bot.store.find(job.strip().strip("`"), user_id)
-        if found is None:
+        prefix = _prefix(job)
+        found = await self.bot.store.find(prefix, interaction.user.id)
+        if found is None and interaction.permissions.manage_messages:
+            found = await self.bot.store.find(prefix, None)
+        if found is None or not may_manage(interaction, found):
             raise UserError(f"You have no job {neutral(job, 40)}. `/status` lists yours.")
         await cancel(interaction, found.id)
 
@@ -111,14 +115,14 @@ class Jobs(commands.Cog):
         return await self.bot.store.recent(interaction.user.id, _RECENT)
 
     async def _mine(self, interaction: Interaction, prefix: str) -> Job:
-        job = await self.bot.store.find(prefix.strip().strip("`"), interaction.user.id)
+        job = await self.bot.store.find(_prefix(prefix), interaction.user.id)
         if job is None:
             raise UserError(f"You have no job {neutral(prefix, 40)}. `/status` lists yours.")
         return job
 
     async def _visible(self, interaction: Interaction, prefix: str) -> Job:
         """Mine, or one of this Discord server."""
-        prefix = prefix.strip().strip("`")
+        prefix = _prefix(prefix)
         job = await self.bot.store.find(prefix, interaction.user.id)
         job = job or await self.bot.store.find(prefix, None)
         if job is None or not _may_see(interaction, job):
@@ -139,7 +143,7 @@ class Jobs(commands.Cog):
         flying = await bot.store.in_flight()
         for name, server in bot.servers.items():
             here = [each for each in flying if each.server == name and not each.state.final]
-            state = "" if server.up else f" · away: {neutral(server.problem or '', 120)}"
+            state = "" if server.up else " · away"
             lines.append(f"**{name}**{state or (' · free' if not here else '')}")
             for each in here[:_SHOWN]:
                 progress = bot.delivery.progress_of(each.id)
@@ -201,8 +205,26 @@ async def show_again(interaction: Interaction, job: Job) -> None:
 
 def _may_see(interaction: Interaction, job: Job) -> bool:
     """One's own, and what was public in this Discord server."""
-    public_here = job.request.guild_id == interaction.guild_id and not job.request.by_token
-    return job.request.user_id == interaction.user.id or public_here
+    if job.request.user_id == interaction.user.id:
+        return True
+    guild = interaction.guild
+    if guild is None or job.request.guild_id != guild.id or job.request.by_token:
+        return False
+    channel = guild.get_channel_or_thread(job.request.channel_id)
+    member = interaction.user
+    return (
+        channel is not None
+        and isinstance(member, discord.Member)
+        and channel.permissions_for(member).view_channel
+    )
+
+
+def _prefix(text: str) -> str:
+    """The first eight letters of an id, or all of it."""
+    found = re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]{0,28}", text.strip().strip("`").casefold())
+    if found is None:
+        raise UserError(f"{neutral(text, 40)} is no job's id: eight letters, such as `3f9a01bc`.")
+    return found[0]
 
 
 def _whose(job: Job, user_id: int) -> str:

@@ -62,6 +62,7 @@ async def _run(interaction: Interaction, place: str, workflow: str, prompt: str 
     channel = interaction.client.get_partial_messageable(
         int(channel_id), guild_id=interaction.guild_id
     )
+    await interaction.response.defer(thinking=True)
     try:
         message = await channel.fetch_message(int(message_id))
         picture = await interaction.client.http.get_from_cdn(_addresses(message)[int(n)])

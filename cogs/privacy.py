@@ -14,6 +14,7 @@ from bot.cards import layout
 from bot.texts import count
 from cogs.results import Button, Item, answered
 from cogs.transformers import Interaction
+from comfy.graph import without_secrets
 
 _KEPT = (
     "For each of your requests: your id, where it was made, the prompt and settings, when and how "
@@ -32,6 +33,8 @@ class Privacy(commands.GroupCog, group_name="privacy"):
     async def export(self, interaction: Interaction) -> None:
         """Get everything that I keep of you, as a file."""
         rows = await self.bot.store.everything_of(interaction.user.id)
+        for row in rows:
+            row["graph"] = without_secrets(json.loads(row["graph"]))
         data = json.dumps(rows, ensure_ascii=False, indent=2, default=str).encode()
         file = discord.File(io.BytesIO(data), "comfycord-my-data.json")
         await interaction.response.send_message(

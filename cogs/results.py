@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
@@ -24,8 +25,10 @@ from bot.requests import open_parameters
 from bot.texts import neutral
 from bot.wishes import Wish
 from cogs.asking import ask
+from cogs.controls import may_manage
 from cogs.transformers import Interaction, author, find_workflow, usable_workflows
 from comfy.errors import ComfyError, ServerError
+from comfy.graph import without_secrets
 from comfy.parameters import Parameter, Role
 from comfy.workflow import Workflow
 
@@ -34,6 +37,7 @@ Button = ui.Button[ui.LayoutView]
 Select = ui.Select[ui.LayoutView]
 
 _PER_PAGE = 5  # fields of a modal
+_FIELD_MAX = 4000  # letters in one
 _STRENGTHS = {"weak": 0.35, "strong": 0.65}
 _FIRST = ("text", "negative", "seed", "steps", "cfg", "width", "height")
 
@@ -97,11 +101,14 @@ class WorkflowChoice(ui.DynamicItem[Select], template=r"send:(?P<id>[\w-]{36}):(
         if job is None:
             raise UserError("This job is no longer known.")
         workflow = find_workflow(interaction.client, self.item.values[0])
+        private = job.request.wish.private
+        await interaction.response.defer(thinking=True, ephemeral=private)
         picture = await picture_of(interaction, job, self.picture)
         takes_text = Role.TEXT in workflow.parameters({})
         wish = Wish(
             workflow=workflow.name,
             prompt=job.request.text or None if takes_text else None,
+            private=private,
             parent=job.id,
             relation=workflow.name,
         )
@@ -144,13 +151,23 @@ async def edit(interaction: Interaction, job: Job, detail: str | None) -> None:
     """A modal with what the workflow lets people set, filled with this job's values."""
     workflow = find_workflow(interaction.client, job.request.workflow)
     fields = _fields(workflow, interaction.client)
-    page = int(detail) if detail and detail.isdigit() else 0
+    page = int(detail) if detail and re.fullmatch("[0-9]", detail) else 0
     shown = fields[page * _PER_PAGE : (page + 1) * _PER_PAGE]
     if not shown:
         raise UserError(f"*{neutral(workflow.title, 100)}* lets nobody set anything.")
+    store = interaction.client.store
     if detail is None:
-        await interaction.client.store.take_draft(job.id, interaction.user.id)  # begun anew
+        await store.take_draft(job.id, interaction.user.id)  # begun anew
+    elif draft := await store.draft(job.id, interaction.user.id):
+        job = _with_draft(job, draft)
     await interaction.response.send_modal(edit_modal(job, shown, page, len(fields)))
+
+
+def _with_draft(job: Job, wish: Wish) -> Job:
+    """The job as the pages so far would have it."""
+    settings = {**job.request.settings, **wish.values}
+    text = wish.prompt or job.request.text
+    return replace(job, request=replace(job.request, text=text, settings=settings))
 
 
 def _fields(workflow: Workflow, bot: Comfycord) -> list[Parameter]:
@@ -170,9 +187,9 @@ def edit_modal(job: Job, fields: list[Parameter], page: int, total: int) -> ui.M
         field = ui.TextInput[ui.Modal](
             custom_id=each.name[:100],
             style=discord.TextStyle.paragraph if is_words else discord.TextStyle.short,
-            default=str(before.get(each.name, each.default))[:4000],
+            default=str(before.get(each.name, each.default))[:_FIELD_MAX],
             required=False,
-            max_length=4000,
+            max_length=_FIELD_MAX,
         )
         modal.add_item(ui.Label(text=_label(each), component=field))
     modal.stop()  # else discord.py keeps it; `Results` answers
@@ -221,7 +238,8 @@ async def edited(interaction: Interaction, job_id: str, page: int, typed: dict[s
         if (text := typed.get(each.name)) is None:
             continue
         if each.name == Role.TEXT:
-            prompt = text or prompt
+            # a field holds less than the longest prompt
+            prompt = prompt if text == job.request.text[:_FIELD_MAX].strip() else text or prompt
         elif text != str(before.get(each.name, each.default)).strip():
             values.pop(each.name, None)
             if text:
@@ -252,21 +270,24 @@ def _label(parameter: Parameter) -> str:
 def _draft_card(job_id: str, page: int, pages: int) -> ui.LayoutView:
     run = ui.Button[ui.LayoutView](label="Run", style=discord.ButtonStyle.primary)
     run.custom_id = f"job:{job_id}:run"
-    row = ui.ActionRow[ui.LayoutView](run)
-    for other in range(pages):
+    buttons = [run]
+    for other in range(min(pages, 10)):
         if other != page:
             custom_id = f"job:{job_id}:edit:{other}"
-            row.add_item(ui.Button(label=f"Page {other + 1}", custom_id=custom_id))
+            buttons.append(ui.Button(label=f"Page {other + 1}", custom_id=custom_id))
     text = ui.TextDisplay[ui.LayoutView]("Your changes are noted. Run it, or open another page.")
-    return layout(ui.Container(text, row))
+    rows = [ui.ActionRow(*buttons[n : n + 5]) for n in range(0, len(buttons), 5)]
+    return layout(ui.Container(text, *rows))
 
 
 async def run(interaction: Interaction, job: Job, _: str | None) -> None:
     """What the pages of a modal gathered."""
-    wish = await interaction.client.store.take_draft(job.id, interaction.user.id)
+    store = interaction.client.store
+    wish = await store.draft(job.id, interaction.user.id)
     if wish is None:
         raise UserError("These changes were run already, or are no longer kept. Press Edit again.")
     await ask(interaction, wish)
+    await store.take_draft(job.id, interaction.user.id)
 
 
 async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
@@ -279,12 +300,15 @@ async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
         await interaction.response.send_message(view=card, ephemeral=True)
         return
     workflow = _varying(interaction, job)
+    private = job.request.wish.private
+    await interaction.response.defer(thinking=True, ephemeral=private)
     picture = await picture_of(interaction, job, 0)
     values = {Role.STRENGTH.value: _STRENGTHS[detail]}
     wish = Wish(
         workflow=workflow.name,
         prompt=job.request.text or None,
         values=values,
+        private=private,
         parent=job.id,
         relation="variation",
     )
@@ -342,6 +366,10 @@ async def picture_of(interaction: Interaction, job: Job, number: int) -> bytes:
     bot = interaction.client
     if job.request.by_token:
         return await _from_server(bot, job, number)
+    shown = pictures_in(interaction.message) if interaction.message else []
+    if number < len(shown):  # a copy outlives its first message
+        with suppress(discord.HTTPException, aiohttp.ClientError, OSError):
+            return await bot.http.get_from_cdn(shown[number])
     if job.message_id is None:
         raise UserError("The picture of this job is gone.")
     channel = bot.get_partial_messageable(job.request.channel_id, guild_id=job.request.guild_id)
@@ -371,7 +399,8 @@ async def details(interaction: Interaction, job: Job, _: str | None) -> None:
     lines += [
         f"`{name}` {neutral(str(value), 200)}" for name, value in job.request.settings.items()
     ]
-    graph = json.dumps(job.request.graph, ensure_ascii=False, indent=2).encode()
+    shown = without_secrets(job.request.graph)
+    graph = json.dumps(shown, ensure_ascii=False, indent=2).encode()
     name = f"{job.short_id}.json"
     file = discord.File(io.BytesIO(graph), name)
     text = "\n".join(lines)[:3900]
@@ -389,11 +418,14 @@ async def spoiler(interaction: Interaction, job: Job, _: str | None) -> None:
 async def delete(interaction: Interaction, job: Job, _: str | None) -> None:
     _check_owner(interaction, job)
     await interaction.response.defer()
+    if interaction.message is not None and interaction.message.id != job.message_id:
+        await interaction.message.delete()  # a copy that /history showed
+        return
     await interaction.client.delivery.delete(job)
 
 
 def _check_owner(interaction: Interaction, job: Job) -> None:
-    if interaction.user.id != job.request.user_id and not interaction.permissions.manage_messages:
+    if not may_manage(interaction, job):
         raise UserError("Only the person who asked for it, or a moderator, can do that.")
 
 

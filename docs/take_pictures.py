@@ -197,9 +197,17 @@ async def main() -> None:
         expect.set_options(timeout=20_000)
         await page.goto(url)
         await member(page, chosen.to, painted=chosen.server is None)
-        if chosen.server is None:
-            await moderator(page, chosen.to)
         await browser.close()
+        if chosen.server is not None:
+            return
+    for story in (moderator, evening):
+        async with demo(None) as url, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=browser_path, args=QUIET)
+            page = await browser.new_page(viewport={"width": 1000, "height": 820})
+            page.set_default_timeout(20_000)
+            await page.goto(url)
+            await story(page, chosen.to)
+            await browser.close()
 
 
 if __name__ == "__main__":

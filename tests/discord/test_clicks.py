@@ -59,7 +59,6 @@ async def test_delete_finds_later_messages_in_a_busy_channel(world: World) -> No
     )
 
 
-@pytest.mark.xfail(strict=True, reason="pictures are fetched before Discord hears a first answer")
 async def test_a_slow_picture_does_not_break_vary(world: World) -> None:
     await world.start()
     interaction = await world.generate(workflow="txt2img")

@@ -283,7 +283,9 @@ async def test_twenty_five_pictures_come_in_order_in_three_messages(world: World
 
     names = [list(world.discord.files_of(each)) for each in messages]
     assert [len(each) for each in names] == [10, 10, 5]
-    assert sum(names, []) == [f"{job.short_id}-{n}.png" for n in range(1, 26)]
+    assert [name for each in names for name in each] == [
+        f"{job.short_id}-{n}.png" for n in range(1, 26)
+    ]
     sent = [data for each in messages for data in world.discord.files_of(each).values()]
     made = [
         world.comfyui.files[Place(each.filename, each.subfolder, each.type)] for each in job.outputs

@@ -100,7 +100,6 @@ async def looked(world: World, times: int) -> None:
     world.bot.store.pending = pending  # type: ignore[method-assign]
 
 
-@pytest.mark.xfail(strict=True, reason="the first message that is gone ends the round for all")
 async def test_a_deleted_placeholder_does_not_keep_the_line_from_others(
     world: World, told_often: None
 ) -> None:

@@ -40,7 +40,6 @@ async def test_an_edit_of_a_private_result_stays_private(lab: Lab) -> None:
     assert not lab.channel.history()
 
 
-@pytest.mark.xfail(strict=True, reason="a variation of a private picture is posted for all")
 async def test_a_variation_of_a_private_result_stays_private(lab: Lab) -> None:
     job, answer = await private(lab)
 
@@ -53,7 +52,6 @@ async def test_a_variation_of_a_private_result_stays_private(lab: Lab) -> None:
     assert not lab.channel.history()
 
 
-@pytest.mark.xfail(strict=True, reason="a private picture that is sent on is posted for all")
 async def test_a_private_picture_that_is_sent_on_stays_private(lab: Lab) -> None:
     job, answer = await private(lab)
 
@@ -84,7 +82,6 @@ async def test_a_result_shown_again_works_as_the_first_one(lab: Lab) -> None:
     assert varied.request.wish.relation == "variation"
 
 
-@pytest.mark.xfail(strict=True, reason="Delete under a copy deletes the first message instead")
 async def test_delete_deletes_the_message_under_which_it_stands(lab: Lab) -> None:
     job = await lab.generated("postcard")
     copy = await shown_again(lab, job)
@@ -98,7 +95,7 @@ async def test_delete_deletes_the_message_under_which_it_stands(lab: Lab) -> Non
 async def test_a_copy_can_be_varied_when_the_first_message_is_gone(lab: Lab) -> None:
     job = await lab.generated("txt2img")
     copy = await shown_again(lab, job)
-    await lab.env.backend.delete_message(lab.channel.id, job.message_id)
+    lab.env.backend.delete_message(lab.channel.id, job.message_id)
 
     question = await lab.press(lab.alice, job, "vary", on=copy)
     await lab.press(lab.alice, job, "vary:weak", on=question.response)
@@ -118,7 +115,6 @@ async def posted_anew(lab: Lab, comfyui: FakeComfyUI) -> tuple[Job, discord.Mess
     return job, message
 
 
-@pytest.mark.xfail(strict=True, reason="only the deleted placeholder is remembered")
 async def test_a_result_that_was_posted_anew_can_be_deleted(lab: Lab, comfyui: FakeComfyUI) -> None:
     job, message = await posted_anew(lab, comfyui)
 
