@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import discord
@@ -12,24 +14,28 @@ import yarl
 from discord import app_commands
 from discord.ext import commands
 
+from bot.answers import Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
 from bot.health import Finding, Level
+from bot.line import keep_telling
 from bot.runner import Runner
 from bot.servers import Server, Servers
 from bot.spool import Spool
 from bot.store import Store
+from bot.uploads import Uploads
 from comfy.client import ComfyClient
 from comfy.library import Library
 
 log = logging.getLogger(__name__)
 
 COGS = (
-    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.admin",
-    "cogs.controls",
+    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.privacy",
+    "cogs.admin", "cogs.controls", "cogs.results", "cogs.menus",
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
+_DOUBLE_CLICK = 1.0  # seconds
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True)
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
@@ -74,8 +80,10 @@ class Comfycord(commands.Bot):
     """
 
     store: Store
+    uploads: Uploads
     library: Library
     servers: Servers
+    answers: Answers
     delivery: Delivery
     runner: Runner
 
@@ -91,6 +99,8 @@ class Comfycord(commands.Bot):
         self.config = config
         self._secrets = secrets
         self.accepting = asyncio.Lock()
+        self.clock = time.monotonic
+        self._clicks: dict[tuple[int, str], float] = {}
         self._stack = AsyncExitStack()
 
     async def setup_hook(self) -> None:
@@ -98,6 +108,7 @@ class Comfycord(commands.Bot):
         self.store = await opened(Store.open(self.config.database))
         spool = Spool(self.config.spool)
         await spool.clear()
+        self.uploads = Uploads(self.config.uploads)
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
         if not self.library.workflows:
@@ -106,15 +117,28 @@ class Comfycord(commands.Bot):
         self.servers = Servers(Server(name, client) for name, client in comfy.items())
         if not self.servers:
             log.warning("no ComfyUI server is set: add one to config.yaml")
-        self.delivery = Delivery(self, asyncio.get_running_loop().time)
-        self.runner = Runner(self.store, self.servers, self.delivery, spool)
+        self.answers = Answers(self, self.store)
+        self.delivery = Delivery(self, self.answers, asyncio.get_running_loop().time)
+        self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
+        await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
+        await self._own(self.answers.keep_reachable(), "private answers")
+        await self._own(keep_telling(self.store, self.servers, self.delivery), "line")
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()
+
+    def clicked_twice(self, interaction: discord.Interaction) -> bool:
+        """The same button by the same person within a second: a double click means one."""
+        data: Any = interaction.data or {}
+        key, now = (interaction.user.id, str(data.get("custom_id"))), self.clock()
+        self._clicks = {k: at for k, at in self._clicks.items() if now - at < _DOUBLE_CLICK}
+        twice = key in self._clicks
+        self._clicks[key] = now
+        return twice
 
     async def close(self) -> None:
         """The runner first: a result under way must not meet a closed session of Discord's."""

@@ -4,14 +4,15 @@ A card never changes what the person wrote elsewhere: words of people go through
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
 import discord
 from discord import ui
 
-from bot.jobs import Job, JobState
+from bot.errors import OUT_OF_MEMORY
+from bot.jobs import Job, JobState, short
 from bot.spool import SpooledFile
 from bot.texts import bar, duration, neutral, ordinal
 from comfy.graph import title
@@ -20,17 +21,34 @@ from comfy.progress import RunProgress
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
 TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _NOTE_LIMIT = 500
+SPOILER = "SPOILER:"
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
 _RED = discord.Colour(0xED4245)
 
 
-def waiting_card(job: Job, place: int, *, server_up: bool) -> ui.LayoutView:
+def waiting_card(
+    job: Job, place: int, *, server_up: bool, begins: datetime | None = None
+) -> ui.LayoutView:
+    """*begins*: Discord counts down to it by itself."""
     where = f"Queued, {ordinal(place)} in line."
+    if begins is not None:
+        where += f" Ready about {stamp(begins)}."
     if not server_up:
         where += " No ComfyUI server answers right now; it starts as soon as one does."
     return _card(job, _GREY, where, cancel=True)
+
+
+def collect_card(job: Job) -> ui.LayoutView:
+    """Of an answer that can soon not be changed any more."""
+    text = "Still at work. Discord lets me change this message for 15 minutes only:"
+    card = _card(job, _GREY, text)
+    button = ui.Button[ui.LayoutView](label="Get result", custom_id=f"job:{job.id}:collect")
+    for each in card.children:
+        if isinstance(each, ui.Container):
+            each.add_item(ui.ActionRow(button))
+    return card
 
 
 def progress_card(job: Job, progress: RunProgress) -> ui.LayoutView:
@@ -73,7 +91,73 @@ def result_card(
     if notes:
         body.append(ui.TextDisplay("\n".join(notes)))
     body.append(ui.TextDisplay(f"-# {facts}"))
+    if part == 0:
+        body += _buttons(job, pictures=bool(pictures))
     return layout(ui.Container(*body, accent_colour=_GREEN))
+
+
+def _buttons(job: Job, *, pictures: bool) -> list[ui.Item[ui.LayoutView]]:
+    """What can be done with a result; `cogs/results.py` answers the clicks."""
+    first = {"again": "Again", "edit": "Edit", "details": "Details"}
+    if pictures:
+        first = {**first, "vary": "Vary", "send": "Send to…"}
+    second = {"spoiler": "Spoiler"} if pictures else {}
+    second = {} if job.request.by_token else {**second, "delete": "Delete"}
+    return [_row(job, labels) for labels in (first, second) if labels]
+
+
+def _row(job: Job, labels: Mapping[str, str]) -> ui.ActionRow[ui.LayoutView]:
+    row = ui.ActionRow[ui.LayoutView]()
+    for action, label in labels.items():
+        row.add_item(ui.Button(label=label, custom_id=f"job:{job.id}:{action}"))
+    return row
+
+
+def pictures_in(message: discord.Message, *, marked: bool = False) -> list[str]:
+    """Addresses of what the galleries of a message show. *marked*: hidden ones begin `SPOILER:`."""
+    return [
+        f"{SPOILER}{item.media.url}" if marked and item.spoiler else item.media.url
+        for gallery in _galleries(message.components)
+        for item in gallery.items
+    ]
+
+
+def job_id_in(message: discord.Message) -> str | None:
+    """Of the job whose result or placeholder a message of ours shows, by its buttons."""
+    for custom_id in _custom_ids(message.components):
+        if found := re.match(r"job:([\w-]{36}):", custom_id):
+            return found[1]
+    return None
+
+
+def _custom_ids(components: Sequence[object]) -> Iterator[str]:
+    for each in components:
+        if isinstance(each, discord.Button) and each.custom_id:
+            yield each.custom_id
+        yield from _custom_ids(getattr(each, "children", ()))
+
+
+def with_spoiler(message: discord.Message, *, hide: bool) -> ui.LayoutView:
+    """The same message with its pictures hidden, or shown again."""
+    view = ui.LayoutView.from_message(message, timeout=None)
+    for each in view.walk_children():
+        if isinstance(each, ui.MediaGallery):
+            names = [PurePosixPath(i.media.url.partition("?")[0]).name for i in each.items]
+            each.items = [  # set as a whole: reading gives a copy
+                discord.MediaGalleryItem(f"attachment://{name}", spoiler=hide) for name in names
+            ]
+        elif isinstance(each, ui.File):
+            name = PurePosixPath(each.media.url.partition("?")[0]).name
+            each.media = discord.UnfurledMediaItem(f"attachment://{name}")
+    view.stop()
+    return view
+
+
+def _galleries(components: Sequence[object]) -> Iterator[discord.MediaGalleryComponent]:
+    for each in components:
+        if isinstance(each, discord.MediaGalleryComponent):
+            yield each
+        yield from _galleries(getattr(each, "children", ()))
 
 
 def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
@@ -90,7 +174,15 @@ def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
 def failure_card(job: Job) -> ui.LayoutView:
     if job.state is JobState.CANCELLED:
         return _card(job, _GREY, "Cancelled.")
-    return _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
+    card = _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
+    labels = {"again": "Again", "edit": "Edit", "details": "Details"}
+    sized = "width" in job.request.settings and "height" in job.request.settings
+    if job.note == OUT_OF_MEMORY and sized:
+        labels = {"smaller": "Again at 75 % size", **labels}
+    for each in card.children:
+        if isinstance(each, ui.Container):
+            each.add_item(_row(job, labels))
+    return card
 
 
 def status_lines(job: Job, place: int | None = None) -> str:
@@ -161,7 +253,10 @@ def _asked(job: Job) -> str:
 def _facts(job: Job) -> str:
     """Workflow, seed, size, duration, server, id: what people copy to do it again."""
     shown = job.request.settings
+    wish = job.request.wish
     facts = [neutral(job.request.workflow, 100)]
+    if wish.parent:
+        facts.append(f"{neutral(wish.relation, 40)} of {short(wish.parent)}")
     if "seed" in shown:
         facts.append(f"seed {shown['seed']}")
     if "width" in shown and "height" in shown:

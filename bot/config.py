@@ -68,8 +68,16 @@ class Config(_Strict):
     @property
     def spool(self) -> Path:
         """A folder of our own for files on their way, beside the database file."""
+        return self._beside_database("spool")
+
+    @property
+    def uploads(self) -> Path:
+        """Where what people give is kept."""
+        return self._beside_database("uploads")
+
+    def _beside_database(self, what: str) -> Path:
         path = Path(self.database.partition("sqlite:///")[2])
-        return path.with_name(f"{path.name}.spool") if path.name else Path("spool")
+        return path.with_name(f"{path.name}.{what}") if path.name else Path(what)
 
     @pydantic.field_validator("servers")
     @classmethod

@@ -7,18 +7,23 @@ with a nonce made from the job, after a look whether an earlier try arrived.
 
 import asyncio
 import base64
+import io
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from datetime import datetime
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import aiohttp
 import discord
 from discord import ui
 
-from bot.cards import failure_card, is_about, progress_card, result_card
+from bot.answers import Answers
+from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card, waiting_card
+from bot.copies import smaller
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.spool import SpooledFile
@@ -70,8 +75,11 @@ class _Live:
 class Delivery:
     """The runner's `Publisher` on Discord. *client* is the connected bot."""
 
-    def __init__(self, client: discord.Client, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: discord.Client, answers: Answers, clock: Callable[[], float]
+    ) -> None:
         self._client = client
+        self._answers = answers
         self._clock = clock
         self._live: dict[str, _Live] = {}
 
@@ -83,6 +91,16 @@ class Delivery:
         live.job, live.progress = job, progress
         if live.task is None or live.task.done():
             live.task = asyncio.create_task(self._keep_showing(live))
+
+    async def show_place(
+        self, job: Job, place: int, begins: datetime | None, server_up: bool
+    ) -> None:
+        """The end of the job waits for this edit, as for one of progress: it is the last one."""
+        live = self._live.setdefault(job.id, _Live(job, RunProgress.of(job.request.graph)))
+        card = waiting_card(job, place, begins=begins, server_up=server_up)
+        live.edited_at = self._clock()
+        live.edit = asyncio.create_task(self._edit(job, card))
+        await asyncio.shield(live.edit)
 
     def progress_of(self, job_id: str) -> RunProgress | None:
         """What is known of a job that runs now."""
@@ -114,9 +132,10 @@ class Delivery:
 
     # Ends
 
-    def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
+    async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
         """By number and by bytes. What is too large for any message is a page's note later."""
-        limit = self._limit_of(job)
+        limit = min(self._limit_of(job), REQUEST_BYTES)
+        files = [await _small_enough(job, each, limit) for each in files]
         pages: list[list[SpooledFile]] = [[]]
         room = REQUEST_BYTES
         for file in files:
@@ -161,9 +180,44 @@ class Delivery:
                     raise
                 await self._publish(job, 0, failure_card(_without_words(job)))
 
+    async def repost(
+        self,
+        interaction: discord.Interaction,
+        job: Job,
+        message: discord.Message,
+        pictures: Sequence[bytes],
+    ) -> None:
+        """An earlier result as the answer to a command, buttons and all."""
+        names = [PurePosixPath(url.partition("?")[0]).name for url in pictures_in(message)]
+        files = [
+            discord.File(io.BytesIO(data), name) for data, name in zip(pictures, names, strict=True)
+        ]
+        shown = [SpooledFile(Path(name), name, 0) for name in names]
+        await interaction.edit_original_response(
+            view=result_card(job, 0, 1, shown, []),
+            attachments=files,
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+
+    async def delete(self, job: Job) -> None:
+        """Every message of the result; those that are gone are fine."""
+        since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
+        messages = [discord.Object(job.message_id)] if job.message_id else []
+        if job.parts > 1:
+            async for message in self._channel(job).history(limit=_LOOKBACK, after=since):
+                if message.author == self._client.user and any(
+                    is_about(message, job, part) for part in range(1, job.parts)
+                ):
+                    messages.append(discord.Object(message.id))
+        for each in messages:
+            with suppress(discord.NotFound):
+                await self._channel(job).get_partial_message(each.id).delete()
+
     async def find_placeholder(self, job: Job) -> int | None:
         """The placeholder of a request whose acknowledgement a crash may have hidden."""
         with _translating():
+            if job.request.by_token:
+                return await self._answers.find(job)
             found = await self._find(job, 0)
         return found.id if found else None
 
@@ -171,6 +225,12 @@ class Delivery:
         self, job: Job, part: int, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
     ) -> None:
         """Edit the placeholder; for a later part, or if it is gone, one new message."""
+        if job.request.by_token:
+            if part == 0:
+                await self._answers.edit(job, layout, partial(_attachments, files), wait=True)
+            else:
+                await self._answers.send(job, layout, partial(_attachments, files))
+            return
         if part == 0:
             try:
                 await self._edit(job, layout, files)
@@ -196,6 +256,9 @@ class Delivery:
         self, job: Job, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
     ) -> None:
         """Through the channel, not the interaction: its token dies after 15 minutes."""
+        if job.request.by_token:  # progress: what cannot be shown now is left out
+            await self._answers.edit(job, layout, partial(_attachments, files), wait=False)
+            return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
         await message.edit(
@@ -224,6 +287,21 @@ class Delivery:
         return guild.filesize_limit if guild else FILE_BYTES
 
 
+async def _small_enough(job: Job, file: SpooledFile, limit: int) -> SpooledFile:
+    """Always the same copy of the same file, so that a repeated message is the same."""
+    if file.size <= limit:
+        return file
+    copy = await asyncio.to_thread(smaller, file.path, limit)
+    if copy is None:
+        return file
+    note = (
+        f"{neutral(file.name, 80)} ({size(file.size)}) is too large here, so this is a smaller "
+        f"copy. The original is in ComfyUI's output folder, comfycord/{job.id}."
+    )
+    bytes_of_copy = (await asyncio.to_thread(copy.stat)).st_size
+    return SpooledFile(copy, f"{PurePosixPath(file.name).stem}.webp", bytes_of_copy, note)
+
+
 def _fitting(
     job: Job, files: Sequence[SpooledFile], limit: int, first: int
 ) -> tuple[list[SpooledFile], list[str]]:
@@ -237,6 +315,7 @@ def _fitting(
         if file.size > min(limit, REQUEST_BYTES):
             notes.append(_too_large(file))
         else:
+            notes += [file.note] if file.note else []
             suffix = PurePosixPath(file.name).suffix.lower()
             fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
     return fitting, notes
@@ -247,7 +326,10 @@ def _without_words(job: Job) -> Job:
 
 
 def _too_large(file: SpooledFile) -> str:
-    return f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here."
+    return (
+        f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here. It is in "
+        "ComfyUI's output folder."
+    )
 
 
 def _attachments(files: Sequence[SpooledFile]) -> list[discord.File]:

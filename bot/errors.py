@@ -90,12 +90,15 @@ def describe(error: NodeError, graph: Graph) -> str:
     return f"`{error.input}` of *{title(graph, error.node_id)}*{shown} {what}"
 
 
+OUT_OF_MEMORY = "The server ran out of memory. Try a smaller size or fewer pictures."
+
+
 def explain_failure(entry: HistoryEntry, graph: Graph) -> str:
     if entry.ending is Ending.INTERRUPTED:
         return "Somebody stopped this job on the server."
     if entry.failure is None:
         return "ComfyUI could not run this workflow."
     if entry.failure.out_of_memory:
-        return "The server ran out of memory. Try a smaller size or fewer pictures."
+        return OUT_OF_MEMORY
     where = title(graph, entry.failure.node_id)
     return f"The node *{where}* failed. A moderator finds the reason in the log."

@@ -1,13 +1,14 @@
 """What a job is: one accepted request, from the command to the posted result. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from bot.errors import InvalidTransition
-from comfy.graph import Graph
+from bot.wishes import Wish
+from comfy.graph import Graph, InputRef
 from comfy.models import OutputFile
 
 
@@ -82,6 +83,10 @@ class Request:
     settings: Mapping[str, Any]
     graph: Graph
     created_at: datetime
+    wish: Wish
+    uploads: Mapping[InputRef, str] = field(default_factory=dict)  # input → name of a kept file
+    by_token: bool = False  # private, or where the bot is no member: see bot/answers.py
+    keep_metadata: bool = False  # the workflow may stay in the files that are posted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

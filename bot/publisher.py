@@ -24,8 +24,8 @@ class Publisher(Protocol):
 
     def show_progress(self, job: Job, progress: RunProgress) -> None: ...
 
-    def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
-        """The files of each message; at least one message."""
+    async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
+        """The files of each message, smaller copies for what is too large; at least one message."""
         ...
 
     async def post_result(

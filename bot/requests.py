@@ -4,13 +4,14 @@ import json
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
+from bot.wishes import Wish
 from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
@@ -31,17 +32,7 @@ class Author:
     privileged: bool = False
     roles: frozenset[int] = frozenset()
     parent_id: int | None = None  # of a thread: its channel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What was typed into /generate. *values* by parameter name, None where left out."""
-
-    prompt: str | None = None
-    node: str | None = None
-    values: Mapping[str, Any] | None = None
-    settings: str | None = None
-    overrides: str | None = None
+    by_token: bool = False  # the bot is no member there
 
 
 def build(
@@ -68,6 +59,7 @@ def build(
         inputs |= dict.fromkeys(targets, text)
     elif wish.node is not None:
         raise UserError("`node` says where the prompt goes, so it needs a `prompt` too.")
+    uploads = _uploads(workflow, parameters, wish)
     graph = with_inputs(workflow.graph, inputs)
     _check_size(graph, parameters, limits)
     job_id = str(uuid.uuid4())
@@ -82,6 +74,12 @@ def build(
         settings=_shown(graph, parameters),
         graph=with_output_folder(graph, job_id),
         created_at=now,
+        wish=replace(
+            wish, workflow=workflow.name, prompt=text or None, values=given, settings=None
+        ),
+        uploads=uploads,
+        by_token=wish.private or author.by_token,
+        keep_metadata=workflow.sidecar.keep_metadata,
     )
 
 
@@ -137,8 +135,22 @@ def open_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]
     }
 
 
-def _typed(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (values or {}).items() if value is not None}
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _uploads(
+    workflow: Workflow, parameters: Mapping[str, Parameter], wish: Wish
+) -> dict[InputRef, str]:
+    """Which input takes which kept file. A file that the servers have already may be left out."""
+    files = {n: each for n, each in parameters.items() if each.role in FILES and not each.hidden}
+    if unknown := wish.files.keys() - files.keys():
+        names = ", ".join(f"`{each}`" for each in files) or "no files"
+        raise UserError(f"*{workflow.title}* takes no `{min(unknown)}`. It takes {names}.")
+    for name, each in files.items():
+        if name not in wish.files and each.choices and each.default not in each.choices:
+            raise UserError(f"*{workflow.title}* needs a file: give `{name}`.")
+    return {ref: wish.files[name] for name in wish.files for ref in files[name].targets}
 
 
 def _settings(text: str | None) -> dict[str, str]:

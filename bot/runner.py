@@ -22,6 +22,7 @@ from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers, Watch
 from bot.spool import Spool
 from bot.store import Store
+from bot.uploads import Uploads
 from comfy.errors import PromptRefused, ServerError, ServerUnavailable
 from comfy.models import Ending, HistoryEntry, Queue
 from comfy.progress import RunProgress
@@ -31,18 +32,22 @@ log = logging.getLogger(__name__)
 _SILENCE = 25.0  # seconds without an event after which the server is asked
 _STRANGER = 2.0  # the same, for a prompt that reports to a socket that is gone
 _CERTAIN = 5.0  # between two looks that must agree that the server does not know a prompt
-_LOOKS = 3  # that find neither queue nor history entry, before a prompt counts as lost
+_LOOKS = 3  # without queue or history entry, before a prompt counts as lost
 _SETTLING = 0.3  # between them, when the socket said that it ended
 _ATTEMPTS = 3
 _AHEAD = 50  # waiting jobs that are read at once
 _IDLE = 30.0  # the rounds go on even if nobody wakes them
 _UNANSWERED = timedelta(seconds=15)  # after that a command's answer arrived or never will
 _PATIENCE = (1.0, 60.0)  # between two tries to reach Discord or a server: from, to
+_NO_FILE = "The file that it began with is no longer kept. Give it again."
 _KEPT = timedelta(days=1)  # how long a result is waited for
 
 
 class Runner:
-    def __init__(self, store: Store, servers: Servers, publisher: Publisher, spool: Spool) -> None:
+    def __init__(
+        self, store: Store, servers: Servers, publisher: Publisher, spool: Spool, uploads: Uploads
+    ) -> None:
+        self._uploads = uploads
         self._store = store
         self._servers = servers
         self._publisher = publisher
@@ -227,9 +232,11 @@ class Runner:
             log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, for_log(body))
         watch.client_id = server.client_id
         try:
-            accepted = await server.client.queue_prompt(
-                graph, prompt_id, server.client_id or job.id
-            )
+            graph = await self._uploads.sent(server.client, job)
+            client_id = server.client_id or job.id
+            accepted = await server.client.queue_prompt(graph, prompt_id, client_id)
+        except FileNotFoundError:
+            return await self._move(job, JobState.FAILED, note=_NO_FILE)
         except PromptRefused as error:
             log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
             return await self._move(job, JobState.FAILED, note=explain_refusal(error, graph))
@@ -370,11 +377,11 @@ class Runner:
             return await self._move(job, JobState.FAILED, note=note)
         client = server.client if server else None
         too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
-        async with self._spool.fetched(client, job.outputs, until=too_late) as (files, lost):
+        async with self._spool.fetched(job, client, until=too_late) as (files, lost):
             if lost and not files:
                 note = "The picture is no longer on the server."
                 return await self._move(job, JobState.FAILED, note=note)
-            pages = self._publisher.pack(job, files)
+            pages = await self._publisher.pack(job, files)
             while job.parts < len(pages):
                 try:
                     post = partial(self._publisher.post_result, job, job.parts, pages, lost)

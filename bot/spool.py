@@ -4,12 +4,14 @@ import asyncio
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bot.jobs import Job
+from bot.metadata import strip
 from comfy.client import ComfyClient
 from comfy.errors import FileGone, ServerError, ServerUnavailable
 from comfy.models import OutputFile
@@ -23,11 +25,13 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class SpooledFile:
-    """A whole copy on disk of one output. *name* is what Discord shows."""
+    """A whole copy on disk of one output. *name* is what Discord shows; *note* what people should
+    know of it."""
 
     path: Path
     name: str
     size: int
+    note: str = ""
 
 
 class Spool:
@@ -45,7 +49,7 @@ class Spool:
 
     @asynccontextmanager
     async def fetched(
-        self, client: ComfyClient | None, files: Sequence[OutputFile], *, until: datetime
+        self, job: Job, client: ComfyClient | None, *, until: datetime
     ) -> AsyncIterator[tuple[list[SpooledFile], list[str]]]:
         """Local copies, in order, for as long as the block lasts, and the names of lost files.
 
@@ -56,13 +60,17 @@ class Spool:
         fetched: list[SpooledFile] = []
         lost: list[str] = []
         try:
-            for number, file in enumerate(files):
+            for number, file in enumerate(job.outputs):
                 assert client is not None
                 copy = await self._patiently(client, file, folder / f"{number}", until)
                 if copy is None:
                     lost.append(file.filename)
-                else:
-                    fetched.append(copy)
+                    continue
+                if not job.request.keep_metadata:
+                    await asyncio.to_thread(strip, copy.path)
+                    size = (await asyncio.to_thread(copy.path.stat)).st_size
+                    copy = replace(copy, size=size)
+                fetched.append(copy)
             yield fetched, lost
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -7,9 +7,10 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import alembic.command
 import alembic.config
@@ -21,65 +22,50 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from bot.audit import Change
 from bot.errors import StoreError
 from bot.jobs import Job, JobState, Request
-from comfy.models import OutputFile
+from bot.tables import (
+    audit,
+    change_of,
+    defaults,
+    drafts,
+    job_of,
+    jobs,
+    progress_row,
+    request_row,
+    tokens,
+)
+from bot.wishes import Wish
 
 log = logging.getLogger(__name__)
 
-metadata = sa.MetaData()
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.String(36), nullable=False, unique=True),
-    sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
-    sa.Column("guild_id", sa.BigInteger),
-    sa.Column("channel_id", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.BigInteger, nullable=False),
-    sa.Column("workflow", sa.String(100), nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("settings", sa.Text, nullable=False),
-    sa.Column("graph", sa.Text, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("message_id", sa.BigInteger),
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("prompt_id", sa.String(36)),
-    sa.Column("server", sa.String(32)),
-    sa.Column("outputs", sa.Text, nullable=False),
-    sa.Column("texts", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("seconds", sa.Float),
-    sa.Column("parts", sa.Integer, nullable=False),
-    sa.Column("told", sa.Boolean, nullable=False),
-    sa.Column("submitted_at", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    sa.Index("jobs_by_state", "state", "number"),
-    sa.Index("jobs_by_user", "user_id", "number"),
-)
-
-audit = sa.Table(
-    "audit",
-    metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("guild_id", sa.BigInteger, nullable=False),
-    sa.Column("user_id", sa.BigInteger, nullable=False),
-    sa.Column("workflow", sa.String(100), nullable=False),
-    sa.Column("action", sa.String(16), nullable=False),
-    sa.Column("before", sa.Text, nullable=False),
-    sa.Column("after", sa.Text, nullable=False),
-    sa.Index("audit_by_workflow", "workflow", "number"),
-)
-defaults = sa.Table(
-    "defaults",
-    metadata,
-    sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("channel_id", sa.BigInteger, primary_key=True, autoincrement=False),  # 0: everywhere
-    sa.Column("workflow", sa.String(100), nullable=False),
-)
-
+_DRAFTS_KEPT = timedelta(days=1)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """*guild_id*: only from this Discord server."""
+
+    user_id: int
+    guild_id: int | None = None
+    workflow: str | None = None
+    text: str | None = None
+
+
+class Token(NamedTuple):
+    """Of an interaction, and the message that it can change; None: its first answer."""
+
+    token: str
+    message_id: int | None
+    at: datetime
+
+
+class Waiting(NamedTuple):
+    """How many wait; *first_place*: of the person's next one, 0 if there is none."""
+
+    everybody: int
+    mine: int
+    first_place: int
 
 
 class Store:
@@ -119,7 +105,7 @@ class Store:
 
     async def add(self, request: Request) -> bool:
         """A row for a request that is not acknowledged yet. False: this interaction is known."""
-        row = _request_row(request) | _progress_row(Job(request=request))
+        row = request_row(request) | progress_row(Job(request=request))
         try:
             await self._write(sa.insert(jobs).values(**row))
         except sa.exc.IntegrityError:
@@ -139,7 +125,7 @@ class Store:
         result = await self._write(
             sa.update(jobs)
             .where(jobs.c.id == before.id, jobs.c.state == before.state)
-            .values(**_progress_row(after))
+            .values(**progress_row(after))
         )
         return result == 1
 
@@ -154,6 +140,59 @@ class Store:
     async def recent(self, user_id: int, limit: int) -> list[Job]:
         """Newest first."""
         return await self._many(jobs.c.user_id == user_id, order=jobs.c.number.desc(), limit=limit)
+
+    async def search(self, search: Search, limit: int) -> list[Job]:
+        """Finished ones, newest first."""
+        where = [jobs.c.user_id == search.user_id, jobs.c.state == JobState.POSTED]
+        if search.guild_id is not None:
+            where += [jobs.c.guild_id == search.guild_id, sa.not_(jobs.c.by_token)]
+        if search.workflow is not None:
+            where.append(jobs.c.workflow == search.workflow)
+        if search.text is not None:
+            where.append(jobs.c.text.icontains(search.text, autoescape=True))
+        return await self._many(*where, order=jobs.c.number.desc(), limit=limit)
+
+    async def typical_seconds(self) -> float | None:
+        """What the last fifty results took on a server, on average."""
+        last = sa.select(jobs.c.seconds).where(
+            jobs.c.state == JobState.POSTED, jobs.c.seconds.is_not(None)
+        )
+        last = last.order_by(jobs.c.number.desc()).limit(50)
+        query = sa.select(sa.func.avg(last.subquery().c.seconds))
+        found: float | None = (await self._execute(query)).scalar_one()
+        return found
+
+    async def waiting(self, user_id: int) -> Waiting:
+        """Of our own queue."""
+        count = sa.select(sa.func.count()).select_from(jobs).where(_is_pending)
+        mine = count.where(jobs.c.user_id == user_id)
+        first = sa.select(sa.func.min(jobs.c.number)).where(_is_pending, jobs.c.user_id == user_id)
+        place = count.where(jobs.c.number <= first.scalar_subquery())
+        query = sa.select(*(each.scalar_subquery() for each in (count, mine, place)))
+        row: Any = (await self._execute(query)).one()
+        return Waiting(row[0], row[1], row[2])
+
+    async def open_of(self, user_id: int) -> list[Job]:
+        is_open = jobs.c.state.in_(_OPEN_STATES)
+        return await self._many(jobs.c.user_id == user_id, is_open, order=jobs.c.number.asc())
+
+    async def everything_of(self, user_id: int) -> list[dict[str, Any]]:
+        """Every row about a person, as it is stored."""
+        query = sa.select(jobs).where(jobs.c.user_id == user_id).order_by(jobs.c.number)
+        return [dict(row._mapping) for row in (await self._execute(query)).all()]
+
+    async def forget(self, user_id: int) -> tuple[set[str], int]:
+        """Deletes what ended; the files that nobody else uses, and how many rows it was."""
+        mine = (jobs.c.user_id == user_id) & jobs.c.state.in_([s for s in JobState if s.final])
+        used = sa.select(jobs.c.uploads).where(jobs.c.uploads != "[]")
+        files = _files_in(await self._execute(used.where(mine)))
+        ids = sa.select(jobs.c.id).where(mine)
+        await self._write(sa.delete(tokens).where(tokens.c.job_id.in_(ids)))
+        number = await self._write(sa.delete(jobs).where(mine))
+        await self._write(sa.delete(drafts).where(drafts.c.user_id == user_id))
+        wishes = (await self._execute(sa.select(drafts.c.wish))).scalars().all()
+        drafted = {n for each in wishes for n in Wish.from_json(json.loads(each)).files.values()}
+        return files - _files_in(await self._execute(used)) - drafted, number
 
     async def pending(self, limit: int, offset: int = 0) -> list[Job]:
         """Those that wait in our queue, the next first."""
@@ -185,6 +224,58 @@ class Store:
         first, second = list((await self._execute(query)).one())
         return first, second
 
+    # Tokens of interactions, by which alone some answers are reached
+
+    async def keep_token(self, job_id: str, token: Token) -> None:
+        """The newest counts; those that died go."""
+        row = {**token._asdict(), "at": token.at.timestamp()}
+        mine = tokens.c.job_id == job_id
+        if not await self._write(sa.update(tokens).where(mine).values(**row)):
+            with contextlib.suppress(sa.exc.IntegrityError):  # another click was faster
+                await self._write(sa.insert(tokens).values(job_id=job_id, **row))
+        old = (token.at - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(tokens).where(tokens.c.at < old))
+
+    async def token(self, job_id: str) -> Token | None:
+        query = sa.select(tokens).where(tokens.c.job_id == job_id)
+        row = (await self._execute(query)).one_or_none()
+        if row is None:
+            return None
+        return Token(row.token, row.message_id, datetime.fromtimestamp(row.at, UTC))
+
+    async def open_by_token(self) -> list[tuple[Job, datetime]]:
+        """With the moment of the newest token."""
+        moments = sa.select(tokens.c.job_id, tokens.c.at)
+        ats = {row.job_id: row.at for row in (await self._execute(moments)).all()}
+        untold = jobs.c.by_token & sa.not_(jobs.c.told) & jobs.c.id.in_(ats)
+        found = await self._many(untold, order=jobs.c.number.asc())
+        return [(job, datetime.fromtimestamp(ats[job.id], UTC)) for job in found]
+
+    # What is being put together
+
+    async def keep_draft(self, job_id: str, user_id: int, wish: Wish) -> None:
+        """One for each job and person; yesterday's go."""
+        now = datetime.now(UTC)
+        text = json.dumps(wish.to_json(), ensure_ascii=False)
+        row = {"created_at": now.timestamp(), "wish": text}
+        mine = _draft_of(job_id, user_id)
+        if not await self._write(sa.update(drafts).where(mine).values(**row)):
+            with contextlib.suppress(sa.exc.IntegrityError):
+                await self._write(sa.insert(drafts).values(job_id=job_id, user_id=user_id, **row))
+        old = drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp()
+        await self._write(sa.delete(drafts).where(old))
+
+    async def draft(self, job_id: str, user_id: int) -> Wish | None:
+        query = sa.select(drafts.c.wish).where(_draft_of(job_id, user_id))
+        found = (await self._execute(query)).scalar_one_or_none()
+        return None if found is None else Wish.from_json(json.loads(found))
+
+    async def take_draft(self, job_id: str, user_id: int) -> Wish | None:
+        """The draft, which is then gone: of two that take it one gets it."""
+        wish = await self.draft(job_id, user_id)
+        gone = await self._write(sa.delete(drafts).where(_draft_of(job_id, user_id)))
+        return wish if gone else None
+
     # What moderators did
 
     async def record(self, change: Change) -> None:
@@ -204,7 +295,7 @@ class Store:
         if until is not None:
             query = query.where(audit.c.at < until.timestamp())
         rows = await self._execute(query.order_by(audit.c.number.desc()).limit(limit))
-        return [_change(row) for row in rows.all()]
+        return [change_of(row) for row in rows.all()]
 
     async def default_workflow(self, guild_id: int, channel_id: int | None) -> str | None:
         """Of this channel alone; None: of the whole Discord server."""
@@ -243,7 +334,7 @@ class Store:
         offset: int = 0,
     ) -> list[Job]:
         query = sa.select(jobs).where(*where).order_by(order).limit(limit).offset(offset)
-        return [_job(row) for row in (await self._execute(query)).all()]
+        return [job_of(row) for row in (await self._execute(query)).all()]
 
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*where)
@@ -318,48 +409,9 @@ def _upgrade(connection: sa.Connection) -> None:
     alembic.command.upgrade(config, "head")
 
 
-def _request_row(request: Request) -> dict[str, Any]:
-    row = {name: getattr(request, name) for name in Request.__slots__}
-    return row | {
-        "settings": json.dumps(dict(request.settings), ensure_ascii=False),
-        "graph": json.dumps(request.graph, ensure_ascii=False),
-        "created_at": request.created_at.timestamp(),
-    }
+def _files_in(rows: sa.CursorResult[Any]) -> set[str]:
+    return {name for (text,) in rows.all() for _, _, name in json.loads(text)}
 
 
-def _progress_row(job: Job) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in Job.__slots__ if name != "request"}
-    return row | {
-        "state": str(job.state),
-        "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
-        "texts": json.dumps(job.texts, ensure_ascii=False),
-        "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
-        "finished_at": job.finished_at.timestamp() if job.finished_at else None,
-    }
-
-
-def _job(row: sa.Row[Any]) -> Job:
-    data = row._asdict()
-    data.pop("number")
-    request = {name: data.pop(name) for name in Request.__slots__}
-    request["settings"] = json.loads(request["settings"])
-    request["graph"] = json.loads(request["graph"])
-    request["created_at"] = _moment(request["created_at"])
-    data["state"] = JobState(data["state"])
-    data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
-    data["texts"] = tuple(json.loads(data["texts"]))
-    data["submitted_at"] = _moment(data["submitted_at"])
-    data["finished_at"] = _moment(data["finished_at"])
-    return Job(request=Request(**request), **data)
-
-
-def _change(row: sa.Row[Any]) -> Change:
-    data = row._asdict()
-    data.pop("number")
-    data["at"] = datetime.fromtimestamp(data["at"], UTC)
-    data["before"], data["after"] = json.loads(data["before"]), json.loads(data["after"])
-    return Change(**data)
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:
+    return (drafts.c.job_id == job_id) & (drafts.c.user_id == user_id)

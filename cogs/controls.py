@@ -8,6 +8,7 @@ from discord import ui
 
 from bot.app import Comfycord, answer_error
 from bot.errors import AppError, UserError
+from bot.jobs import Job
 from cogs.transformers import Interaction
 from cogs.workflows import overview
 
@@ -33,16 +34,26 @@ class CancelButton(ui.DynamicItem[Button], template=r"job:(?P<id>[\w-]{36}):canc
             await answer_error(interaction, error)
 
 
+def may_manage(interaction: Interaction, job: Job) -> bool:
+    """The owner, and moderators of the Discord server where it was asked for."""
+    here = interaction.guild_id is not None and job.request.guild_id == interaction.guild_id
+    moderates = here and interaction.permissions.manage_messages
+    return interaction.user.id == job.request.user_id or moderates
+
+
 async def cancel(interaction: Interaction, job_id: str) -> None:
     bot = interaction.client
     job = await bot.store.get(job_id)
     if job is None:
         raise UserError("This job is no longer known.")
-    if interaction.user.id != job.request.user_id and not interaction.permissions.manage_messages:
+    if not may_manage(interaction, job):
         raise UserError("Only the person who asked for it, or a moderator, can cancel it.")
     if not await bot.runner.cancel(job):
         raise UserError("It is too late to cancel this job.")
-    await interaction.response.defer()
+    if interaction.type is discord.InteractionType.component:
+        await interaction.response.defer()  # the card tells it
+    else:
+        await interaction.response.send_message(f"`{job.short_id}` is cancelled.", ephemeral=True)
 
 
 class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"):

@@ -1,16 +1,26 @@
-"""/status: how far jobs are."""
+"""/status, /queue, /history and /cancel: what became of jobs."""
 
+import re
+from typing import Self
+
+import aiohttp
+import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord
-from bot.cards import fitting, layout, status_lines
+from bot.cards import fitting, layout, pictures_in, status_lines
 from bot.errors import UserError
 from bot.jobs import Job, JobState
-from bot.texts import bar, neutral
-from cogs.transformers import Choices, Interaction
+from bot.store import Search
+from bot.texts import bar, count, neutral
+from cogs.controls import cancel, may_manage
+from cogs.results import Item, Select, answered
+from cogs.transformers import Choices, Interaction, choices
 
 _RECENT = 10
+_PER_PAGE = 5
+_SHOWN = 8  # of each list on the board
 
 
 class Jobs(commands.Cog):
@@ -27,21 +37,96 @@ class Jobs(commands.Cog):
         card = layout(ui.Container(ui.TextDisplay(text)))
         await interaction.response.send_message(view=card, ephemeral=True)
 
+    @app_commands.command()
+    async def queue(self, interaction: Interaction) -> None:
+        """Show what runs and waits, and your place."""
+        text = await self._board(interaction.user.id)
+        card = layout(ui.Container(ui.TextDisplay(text)))
+        await interaction.response.send_message(view=card, ephemeral=True)
+
+    @app_commands.command()
+    @app_commands.describe(
+        job="The id under a picture: show it again, with its buttons",
+        user="Somebody else's, in this server",
+        workflow="Only of this workflow",
+        text="Only with these words in the prompt",
+    )
+    async def history(
+        self,
+        interaction: Interaction,
+        job: str | None = None,
+        user: discord.User | None = None,
+        workflow: str | None = None,
+        text: str | None = None,
+    ) -> None:
+        """Find earlier results and show one again."""
+        if job is not None:
+            await show_again(interaction, await self._visible(interaction, job))
+            return
+        if user and user != interaction.user and interaction.guild_id is None:
+            raise UserError("Other people's results can only be searched in a server.")
+        search = Search(
+            user_id=user.id if user else interaction.user.id,
+            guild_id=interaction.guild_id if user and user != interaction.user else None,
+            workflow=workflow,
+            text=text,
+        )
+        found = await self.bot.store.search(search, _PER_PAGE * 5)
+        found = [each for each in found if _may_see(interaction, each)]
+        if not found:
+            raise UserError("There is nothing like that. Leave out an option to find more.")
+        shown = fitting(status_lines(each) for each in found[: _PER_PAGE * 2])
+        container = ui.Container[ui.LayoutView](ui.TextDisplay("\n".join(shown)))
+        container.add_item(ui.ActionRow(ShowAgain([each for each in found if each.message_id])))
+        await interaction.response.send_message(view=layout(container), ephemeral=True)
+
+    @app_commands.command()
+    @app_commands.describe(job="The job to stop")
+    async def cancel(self, interaction: Interaction, job: str) -> None:
+        """Stop a job that waits or runs."""
+        prefix = _prefix(job)
+        found = await self.bot.store.find(prefix, interaction.user.id)
+        if found is None and interaction.permissions.manage_messages:
+            found = await self.bot.store.find(prefix, None)
+        if found is None or not may_manage(interaction, found):
+            raise UserError(f"You have no job {neutral(job, 40)}. `/status` lists yours.")
+        await cancel(interaction, found.id)
+
     @status.autocomplete("job")
+    @history.autocomplete("job")
     async def complete_job(self, interaction: Interaction, value: str) -> Choices:
-        return [
-            app_commands.Choice(name=_label(each), value=each.short_id)
-            for each in await self._recent(interaction)
-            if value.casefold() in _label(each).casefold()
-        ]
+        return self._choices(await self._recent(interaction), value)
+
+    @cancel.autocomplete("job")
+    async def complete_open(self, interaction: Interaction, value: str) -> Choices:
+        jobs = await self._recent(interaction)
+        return self._choices([each for each in jobs if not each.state.final], value)
+
+    @history.autocomplete("workflow")
+    async def complete_workflow(self, interaction: Interaction, value: str) -> Choices:
+        names = dict.fromkeys(each.request.workflow for each in await self._recent(interaction))
+        return choices((each, each) for each in names if value.casefold() in each.casefold())
+
+    def _choices(self, jobs: list[Job], value: str) -> Choices:
+        pairs = ((_label(each), each.short_id) for each in jobs)
+        return choices(pair for pair in pairs if value.casefold() in pair[0].casefold())
 
     async def _recent(self, interaction: Interaction) -> list[Job]:
         return await self.bot.store.recent(interaction.user.id, _RECENT)
 
     async def _mine(self, interaction: Interaction, prefix: str) -> Job:
-        job = await self.bot.store.find(prefix.strip().strip("`"), interaction.user.id)
+        job = await self.bot.store.find(_prefix(prefix), interaction.user.id)
         if job is None:
             raise UserError(f"You have no job {neutral(prefix, 40)}. `/status` lists yours.")
+        return job
+
+    async def _visible(self, interaction: Interaction, prefix: str) -> Job:
+        """Mine, or one of this Discord server."""
+        prefix = _prefix(prefix)
+        job = await self.bot.store.find(prefix, interaction.user.id)
+        job = job or await self.bot.store.find(prefix, None)
+        if job is None or not _may_see(interaction, job):
+            raise UserError(f"I know no job {neutral(prefix, 40)} here.")
         return job
 
     async def _lines(self, job: Job) -> str:
@@ -52,6 +137,99 @@ class Jobs(commands.Cog):
             lines = f"{bar(progress.fraction)} {progress.fraction:.0%} {lines}"
         return lines
 
+    async def _board(self, user_id: int) -> str:
+        """Servers with what is on them, then the line; other people's words stay theirs."""
+        bot, lines = self.bot, ["### Queue"]
+        flying = await bot.store.in_flight()
+        for name, server in bot.servers.items():
+            here = [each for each in flying if each.server == name and not each.state.final]
+            state = "" if server.up else " · away"
+            lines.append(f"**{name}**{state or (' · free' if not here else '')}")
+            for each in here[:_SHOWN]:
+                progress = bot.delivery.progress_of(each.id)
+                far = f" {progress.fraction:.0%}" if progress else ""
+                lines.append(f"{_whose(each, user_id)} {each.state.word}{far}")
+        waiting = await bot.store.waiting(user_id)
+        lines.append(f"**{count(waiting.everybody, 'job')} in line**, {waiting.mine} of them yours")
+        if waiting.first_place:
+            lines.append(f"Your next one is number {waiting.first_place}.")
+        if waiting.everybody and not any(server.up for server in bot.servers.values()):
+            lines.append("They wait as no ComfyUI server answers; they start when one does.")
+        return "\n".join(fitting(lines))
+
+
+class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):
+    """A select of jobs whose result is posted anew, buttons and all."""
+
+    def __init__(self, jobs: list[Job] | None = None) -> None:
+        options = [
+            discord.SelectOption(label=_label(each), value=each.id) for each in (jobs or [])[:25]
+        ]
+        options = options or [discord.SelectOption(label="none", value="none")]
+        super().__init__(
+            ui.Select(custom_id="history:show", options=options, placeholder="Show again here…")
+        )
+
+    @classmethod
+    async def from_custom_id(  # type: ignore[override]
+        cls, interaction: Interaction, item: Item, match: re.Match[str], /
+    ) -> Self:
+        return cls()
+
+    async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
+        await answered(interaction, self._chosen(interaction))
+
+    async def _chosen(self, interaction: Interaction) -> None:
+        job = await interaction.client.store.get(self.item.values[0])
+        if job is None:
+            raise UserError("This job is no longer known.")
+        if not _may_see(interaction, job):
+            raise UserError("This job is not from here.")
+        await show_again(interaction, job)
+
+
+async def show_again(interaction: Interaction, job: Job) -> None:
+    """The result as a new message with its pictures and buttons, wherever its first one is."""
+    bot = interaction.client
+    if job.state is not JobState.POSTED or job.message_id is None:
+        raise UserError(f"`{job.short_id}` has no result: {job.state.word}. {job.note}".strip())
+    await interaction.response.defer(thinking=True)
+    channel = bot.get_partial_messageable(job.request.channel_id, guild_id=job.request.guild_id)
+    try:
+        message = await channel.fetch_message(job.message_id)
+        pictures = [await bot.http.get_from_cdn(url) for url in pictures_in(message)]
+    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        raise UserError("The pictures of this job are gone. `Again` makes new ones.") from error
+    await bot.delivery.repost(interaction, job, message, pictures)
+
+
+def _may_see(interaction: Interaction, job: Job) -> bool:
+    """One's own, and what was public in this Discord server."""
+    if job.request.user_id == interaction.user.id:
+        return True
+    guild = interaction.guild
+    if guild is None or job.request.guild_id != guild.id or job.request.by_token:
+        return False
+    channel = guild.get_channel_or_thread(job.request.channel_id)
+    member = interaction.user
+    return (
+        channel is not None
+        and isinstance(member, discord.Member)
+        and channel.permissions_for(member).view_channel
+    )
+
+
+def _prefix(text: str) -> str:
+    """The first eight letters of an id, or all of it."""
+    found = re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]{0,28}", text.strip().strip("`").casefold())
+    if found is None:
+        raise UserError(f"{neutral(text, 40)} is no job's id: eight letters, such as `3f9a01bc`.")
+    return found[0]
+
+
+def _whose(job: Job, user_id: int) -> str:
+    return "**yours**" if job.request.user_id == user_id else f"<@{job.request.user_id}>"
+
 
 def _label(job: Job) -> str:
     text = job.request.text or job.request.workflow
@@ -59,4 +237,5 @@ def _label(job: Job) -> str:
 
 
 async def setup(bot: Comfycord) -> None:
+    bot.add_dynamic_items(ShowAgain)
     await bot.add_cog(Jobs(bot))

@@ -19,7 +19,7 @@ from bot.audit import lines
 from bot.cards import TEXT_LIMIT, fitting, layout, stamp
 from bot.errors import UserError
 from bot.moderation import Moderator, Report, dry_run
-from bot.texts import neutral
+from bot.texts import count, neutral
 from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices, moderates
 from cogs.workflows import parameter_line
 from comfy.errors import WorkflowFileError
@@ -339,10 +339,6 @@ async def _say(interaction: Interaction, text: str) -> None:
     await interaction.response.send_message(text, ephemeral=True)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _code(name: str) -> str:
     return f"`{name.replace('`', '')[:100]}`"
 
@@ -366,7 +362,7 @@ def _report_card(bot: Comfycord, report: Report) -> ui.LayoutView:
     head = f"### {neutral(workflow.title, 100)} is {done}"
     came = f"It came as {_FORMATS[report.format]}: {_summary(workflow)}"
     parameters = workflow.parameters(bot.servers.nodes).values()
-    found = [f"**Found {_count(len(parameters), 'control')}**", *map(parameter_line, parameters)]
+    found = [f"**Found {count(len(parameters), 'control')}**", *map(parameter_line, parameters)]
     notes = [f"⚠️ {neutral(note, 400)}" for note in (*workflow.notes, *report.notes)]
     tail = f"-# Try it: `/generate workflow:{workflow.name}`"
     text = _text([head, came, *_dry_run_lines(report.problems), *notes, *found], len(tail))
@@ -386,7 +382,7 @@ def _about(bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]]
         _summary(workflow),
         *_dry_run_lines(problems),
         *(f"⚠️ {neutral(note, 400)}" for note in workflow.notes),
-        f"-# {_count(earlier, 'earlier version')} for `/workflow restore`" if earlier else "",
+        f"-# {count(earlier, 'earlier version')} for `/workflow restore`" if earlier else "",
     ]
 
 

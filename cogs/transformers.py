@@ -31,7 +31,15 @@ def author(interaction: Interaction) -> Author:
         privileged=interaction.permissions.manage_guild,
         roles=frozenset(role.id for role in roles),
         parent_id=getattr(interaction.channel, "parent_id", None),
+        by_token=is_stranger(interaction),
     )
+
+
+def is_stranger(interaction: Interaction) -> bool:
+    """Whether the bot only answers here: in a server or a conversation that it is no member of."""
+    if interaction.guild_id is None:
+        return interaction.context.private_channel
+    return interaction.client.get_guild(interaction.guild_id) is None
 
 
 def moderates(interaction: Interaction) -> bool:
@@ -49,10 +57,14 @@ def find_workflow(bot: Comfycord, name: str) -> Workflow:
     return found
 
 
+def usable_workflows(bot: Comfycord, asking: Author) -> list[Workflow]:
+    return [each for each in bot.library.workflows.values() if may_use(each, asking)]
+
+
 async def default_workflow(interaction: Interaction) -> Workflow:
     """The channel's, else the Discord server's, else `txt2img` or the first that can run."""
     bot, asking = interaction.client, author(interaction)
-    usable = {n: w for n, w in bot.library.workflows.items() if may_use(w, asking)}
+    usable = {each.name: each for each in usable_workflows(bot, asking)}
     if not usable:
         raise UserError("There are no workflows for you here yet. A moderator adds them.")
     if asking.guild_id is not None:
@@ -80,8 +92,7 @@ class WorkflowTransformer(app_commands.Transformer):
 
     async def autocomplete(self, interaction: Interaction, value: str, /) -> Choices:  # type: ignore[override]
         asking = author(interaction)
-        workflows = interaction.client.library.workflows.values()
-        return choose_workflow((each for each in workflows if may_use(each, asking)), value)
+        return choose_workflow(usable_workflows(interaction.client, asking), value)
 
 
 class AnyWorkflowTransformer(WorkflowTransformer):

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -40,6 +41,7 @@ _CONNECT = 5.0
 _HANDSHAKE = 10.0
 _ANSWER = 30.0  # /object_info takes 0.6 s on an idle server, more while a model loads
 _DOWNLOAD_STALL = 30.0
+_UPLOAD = 300.0
 _HEARTBEAT = 20.0  # the server never pings; without ours a half-open socket stays open for ever
 _FRAME_LIMIT = 64 * 2**20  # aiohttp's default of 4 MiB closes the socket on a large preview
 
@@ -137,6 +139,23 @@ class ComfyClient:
         """Only ever by id: without one ComfyUI stops whatever runs, also somebody else's."""
         await self._read("POST", "interrupt", {"prompt_id": prompt_id})
 
+    async def upload(self, path: Path, filename: str, subfolder: str) -> str:
+        """The value by which a loader finds the file. The name in the answer counts: a server that
+        has another file of this name takes it under a new one."""
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+            form = aiohttp.FormData()
+            form.add_field("image", file, filename=filename)
+            form.add_field("type", "input")
+            form.add_field("subfolder", subfolder)
+            timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT, total=_UPLOAD)
+            async with self._request("POST", "upload/image", data=form, timeout=timeout) as answer:
+                await self._raise_for_status(answer)
+                told = self._read_as(json.loads, await answer.read())
+        finally:
+            await asyncio.to_thread(file.close)
+        return self._read_as(_uploaded_name, told)
+
     @asynccontextmanager
     async def view(self, file: OutputFile) -> AsyncIterator[aiohttp.StreamReader]:
         """The file's bytes as a stream. `type` is always sent: a temp file is 404 without it."""
@@ -202,6 +221,7 @@ class ComfyClient:
         path: str,
         body: Any = None,
         *,
+        data: aiohttp.FormData | None = None,
         query: dict[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -215,6 +235,7 @@ class ComfyClient:
                 allow_redirects=False,
                 timeout=timeout or aiohttp.ClientTimeout(total=_ANSWER, sock_connect=_CONNECT),
                 json=body,
+                data=data,
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:  # an OSError is the caller's
@@ -250,7 +271,9 @@ class ComfyClient:
     def _read_as(self, make: Callable[[Any], T], data: Any) -> T:
         try:
             return make(data)
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        except (
+            LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError
+        ) as error:  # fmt: skip
             raise self._not_comfyui() from error
 
     def _not_comfyui(self) -> NotComfyUI:
@@ -271,6 +294,13 @@ class ComfyClient:
             case _:
                 cause = "the connection broke"
         return ServerUnavailable(f"{self.url} does not answer: {cause}")
+
+
+def _uploaded_name(told: Any) -> str:
+    subfolder, name = str(told.get("subfolder") or ""), told["name"]
+    if not isinstance(name, str) or not name:
+        raise TypeError("no name")
+    return f"{subfolder}/{name}" if subfolder else name
 
 
 class Socket:

@@ -14,7 +14,7 @@ from comfy.discovery import Discovery, discover
 from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
 from comfy.nodes import NodeTypes, Number
-from comfy.parameters import Parameter, Role, type_of, typed
+from comfy.parameters import FILES, Parameter, Role, type_of, typed
 from comfy.tracing import Output
 from comfy.values import coerce, coerce_guessed
 
@@ -54,6 +54,7 @@ class Sidecar(_Strict):
     title: str = ""
     description: str = ""
     enabled: bool = True
+    keep_metadata: bool = False
     allow: Allowed = Allowed()
     parameters: dict[str, ParameterSettings] = pydantic.Field(default_factory=dict)
 
@@ -175,7 +176,9 @@ def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter
             raise WorkflowFileError(f"has a sidecar that sets {ref}, which is not in the graph.")
         if as_link(graph[ref.node_id]["inputs"][ref.name]):
             raise WorkflowFileError(f"has a sidecar that sets {ref}, which is linked to a node.")
-    role = Role(name) if name in set(Role) else Role.OTHER
+    kind = re.sub(r"_\d+$", "", name)  # `image_2` is an image too
+    is_role = kind in set(Role) and (kind == name or Role(kind) in (*FILES, Role.LORA))
+    role = Role(kind) if is_role else Role.OTHER
     value = graph[refs[0].node_id]["inputs"][refs[0].name]
     return Parameter(name, role, tuple(refs), type_of(value), value)
 

@@ -106,6 +106,45 @@ async def member(page: Page, folder: Path, *, painted: bool) -> None:
     await take(page, folder / "4-status.png")
 
 
+async def evening(page: Page, folder: Path) -> None:
+    """What people do with a picture: again, edit, vary, send it on, look back, ask in private."""
+    await command(page, "generate", workflow="txt2img", prompt="a fox in the snow")
+    await pictures(page, 1)
+    await click(page, "Again")
+    await pictures(page, 2)
+    await click(page, "Edit")
+    await page.get_by_role("dialog").get_by_label("prompt").fill("a fox in the rain")
+    await page.wait_for_timeout(300)
+    await page.screenshot(path=folder / "10-edit.png")
+    print(folder / "10-edit.png")
+    await page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+    await expect(page.get_by_text("Your changes are noted").last).to_be_visible()
+    await click(page, "Run")
+    await pictures(page, 3)
+    await take(page, folder / "11-result.png")
+    await click(page, "Vary")
+    await click(page, "A little")
+    await pictures(page, 4)
+    await command(page, "queue")
+    await expect(page.get_by_text("in line").last).to_be_visible()
+    await command(page, "history")
+    await expect(page.get_by_text("Show again here").last).to_be_visible()
+    await take(page, folder / "12-history.png")
+    await command(page, "generate", workflow="txt2img", prompt="a surprise", private="True")
+    await pictures(page, 5)
+    await take(page, folder / "13-private.png")
+
+
+async def pictures(page: Page, number: int) -> None:
+    await expect(page.locator(PICTURE)).to_have_count(number)
+
+
+async def click(page: Page, label: str) -> None:
+    """The newest button of that name in a message."""
+    await page.wait_for_timeout(500)
+    await page.get_by_role("button", name=label, exact=True).last.click()
+
+
 async def moderator(page: Page, folder: Path) -> None:
     """The moderators' guide: three files in, a parameter hidden, one replaced and restored."""
     await look_as(page, MODERATOR)
@@ -158,9 +197,17 @@ async def main() -> None:
         expect.set_options(timeout=20_000)
         await page.goto(url)
         await member(page, chosen.to, painted=chosen.server is None)
-        if chosen.server is None:
-            await moderator(page, chosen.to)
         await browser.close()
+        if chosen.server is not None:
+            return
+    for story in (moderator, evening):
+        async with demo(None) as url, async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=browser_path, args=QUIET)
+            page = await browser.new_page(viewport={"width": 1000, "height": 820})
+            page.set_default_timeout(20_000)
+            await page.goto(url)
+            await story(page, chosen.to)
+            await browser.close()
 
 
 if __name__ == "__main__":

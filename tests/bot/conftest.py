@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.logs import Redacting
+from bot.store import Store
 from tests.bot.shell import VARIABLES, Shell
 from tests.fakes.comfyui import FakeComfyUI
 
@@ -15,6 +16,17 @@ from tests.fakes.comfyui import FakeComfyUI
 async def comfyui() -> AsyncIterator[FakeComfyUI]:
     async with FakeComfyUI(version="0.28.0") as server:
         yield server
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/data/jobs.db"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    async with Store.open(url) as store:
+        yield store
 
 
 @pytest.fixture

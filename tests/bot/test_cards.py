@@ -125,7 +125,8 @@ def test_pictures_come_in_a_gallery_and_other_files_below_it() -> None:
 
     card = result_card(job, 0, 1, files, [])
 
-    assert [each["type"] for each in parts(card)] == [TEXT, GALLERY, FILE, FILE, TEXT]
+    kinds = [TEXT, GALLERY, FILE, FILE, TEXT, ROW, ROW]
+    assert [each["type"] for each in parts(card)] == kinds
     shown = [each["media"]["url"] for each in parts(card)[1]["items"]]
     assert shown == ["attachment://1.png", "attachment://3.WEBP", "attachment://4.mp4"]
     below = [each["file"]["url"] for each in parts(card)[2:4]]
@@ -140,7 +141,7 @@ def test_pictures_come_in_a_gallery_and_other_files_below_it() -> None:
 def test_a_result_without_pictures_has_no_gallery() -> None:
     card = result_card(a_job(S.EXECUTED), 0, 1, [], [])
 
-    assert [each["type"] for each in parts(card)] == [TEXT, TEXT]
+    assert [each["type"] for each in parts(card)] == [TEXT, TEXT, ROW, ROW]
 
 
 def test_texts_of_a_result_are_quoted_and_at_most_five() -> None:
@@ -208,7 +209,8 @@ def test_a_failure_tells_its_reason_and_offers_no_cancel(state: S) -> None:
         "**It did not work.** The GPU ran out of memory.",
         f"-# {FACTS}",
     ]
-    assert [each["type"] for each in parts(card)] == [TEXT] * 3
+    assert [each["type"] for each in parts(card)] == [TEXT] * 3 + [ROW]
+    assert "cancel" not in str(parts(card)[-1])
     assert container(card)["accent_color"] == RED
 
 

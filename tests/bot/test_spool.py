@@ -11,11 +11,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from bot.jobs import Job, JobState
 from bot.spool import Spool
 from comfy.client import ComfyClient
 from comfy.models import OutputFile
+from tests.bot.builders import a_job, a_request
+from tests.comfy.pictures import picture, png
 
 LARGE = bytes(range(256)) * 4096  # more than one chunk
+TOLD = png(prompt="a secret")
 
 
 class Outputs:
@@ -30,6 +34,8 @@ class Outputs:
         match name, self.tries[name]:
             case "large.png", _:
                 return web.Response(body=LARGE)
+            case "told.png", _:
+                return web.Response(body=TOLD)
             case "small.txt", _:
                 return web.Response(body=b"a text")
             case ("empty.png", _) | ("empty twice.png", 1 | 2):
@@ -78,8 +84,11 @@ async def spool(tmp_path: Path) -> Spool:
     return spool
 
 
-def files(*names: str) -> list[OutputFile]:
-    return [OutputFile("9", name) for name in names]
+def files(*names: str, keep_metadata: bool = False) -> Job:
+    """A job with these outputs."""
+    outputs = tuple(OutputFile("9", name) for name in names)
+    request = a_request(keep_metadata=keep_metadata)
+    return a_job(JobState.EXECUTED, request=request, outputs=outputs)
 
 
 def soon(seconds: float = 60) -> datetime:
@@ -94,7 +103,7 @@ async def test_files_are_on_disk_in_order_and_then_gone(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
     wanted = files("large.png", "small.txt", "small.txt")
-    async with spool.fetched(client, wanted, until=soon()) as (copies, lost):
+    async with spool.fetched(wanted, client, until=soon()) as (copies, lost):
         names = [each.name for each in copies]
         contents = [each.path.read_bytes() for each in copies]
         sizes = [each.size for each in copies]
@@ -107,7 +116,7 @@ async def test_files_are_on_disk_in_order_and_then_gone(
 
 
 async def test_no_file_needs_no_server(spool: Spool) -> None:
-    async with spool.fetched(None, [], until=soon()) as (copies, lost):
+    async with spool.fetched(files(), None, until=soon()) as (copies, lost):
         assert (copies, lost) == ([], [])
 
 
@@ -121,7 +130,7 @@ async def test_what_is_answered_wrongly_is_lost_and_the_others_come(
 ) -> None:
     wanted = files("large.png", name, "small.txt")
 
-    async with spool.fetched(client, wanted, until=soon()) as (copies, lost):
+    async with spool.fetched(wanted, client, until=soon()) as (copies, lost):
         contents = [(each.name, each.path.read_bytes()) for each in copies]
 
     assert contents == [("large.png", LARGE), ("small.txt", b"a text")]
@@ -138,7 +147,7 @@ async def test_what_is_answered_wrongly_is_lost_and_the_others_come(
 async def test_a_file_that_comes_late_is_whole(
     client: ComfyClient, outputs: Outputs, spool: Spool, name: str, tries: int
 ) -> None:
-    async with spool.fetched(client, files(name), until=soon()) as ((copy,), lost):
+    async with spool.fetched(files(name), client, until=soon()) as ((copy,), lost):
         content = copy.path.read_bytes()
 
     assert (content, copy.size) == (b"at last", len(b"at last"))
@@ -154,7 +163,7 @@ async def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_it_tak
     caplog: pytest.LogCaptureFixture,
     name: str,
 ) -> None:
-    async with spool.fetched(client, files(name), until=soon(-1)) as (copies, lost):
+    async with spool.fetched(files(name), client, until=soon(-1)) as (copies, lost):
         assert (copies, lost) == ([], [name])
 
     assert outputs.tries[name] == 1
@@ -168,7 +177,7 @@ async def test_the_tries_become_rarer_up_to_a_limit(
     clock = asyncio.get_running_loop().time
     began = clock()
 
-    async with spool.fetched(client, files("away for long.png"), until=soon()):
+    async with spool.fetched(files("away for long.png"), client, until=soon()):
         waited = clock() - began
 
     assert 0.01 + 0.02 + 3 * 0.03 <= waited < 10
@@ -178,7 +187,7 @@ async def test_an_error_while_the_files_are_used_leaves_nothing(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with spool.fetched(client, files("small.txt"), until=soon()):
+        async with spool.fetched(files("small.txt"), client, until=soon()):
             raise ZeroDivisionError
 
     assert left(tmp_path) == []
@@ -187,9 +196,28 @@ async def test_an_error_while_the_files_are_used_leaves_nothing(
 async def test_names_from_a_server_are_no_paths(
     client: ComfyClient, spool: Spool, tmp_path: Path
 ) -> None:
-    async with spool.fetched(client, files("small.txt"), until=soon()) as ((copy,), _):
+    async with spool.fetched(files("small.txt"), client, until=soon()) as ((copy,), _):
         assert copy.path.name == "0"
         assert copy.path.is_relative_to(tmp_path / "data" / "spool")
+
+
+async def test_what_comfyui_wrote_into_a_file_is_gone_and_the_size_is_that_of_the_rest(
+    client: ComfyClient, spool: Spool
+) -> None:
+    async with spool.fetched(files("told.png"), client, until=soon()) as ((copy,), _):
+        content = copy.path.read_bytes()
+
+    assert (content, copy.size) == (picture(), len(picture()))
+    assert b"a secret" in TOLD
+
+
+async def test_a_workflow_that_keeps_metadata_leaves_its_files_as_they_are(
+    client: ComfyClient, spool: Spool
+) -> None:
+    job = files("told.png", keep_metadata=True)
+
+    async with spool.fetched(job, client, until=soon()) as ((copy,), _):
+        assert (copy.path.read_bytes(), copy.size) == (TOLD, len(TOLD))
 
 
 async def test_clearing_removes_what_a_crash_left(spool: Spool, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,45 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from bot.errors import StoreError
-from bot.jobs import Job, JobState, Request
-from bot.store import Store, metadata
+from bot.jobs import Job, JobState
+from bot.store import Store
+from bot.tables import metadata
 from comfy.models import OutputFile
 from tests.bot.builders import NOW, a_job, a_request
+from tests.bot.rows import ids, kept, numbered
 
 S = JobState
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/data/jobs.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    async with Store.open(url) as store:
-        yield store
-
-
-def numbered(number: int, **changes: Any) -> Request:
-    """Requests that differ from each other in all that must differ."""
-    job_id = f"{number:08}-0000-4000-8000-000000000000"
-    return a_request(id=job_id, interaction_id=number, **changes)
-
-
-async def kept(store: Store, number: int, state: S = S.PENDING, **so: Any) -> Job:
-    """A job of that state in the database, acknowledged unless *message_id* is None."""
-    request = numbered(number, user_id=so.pop("user_id", 30))
-    job = Job(request=request, **({"message_id": number} | so))
-    assert await store.add(request)
-    if job.message_id is not None:
-        await store.acknowledge(job.id, job.message_id)
-    after = Job(request=request, state=state, **({"message_id": number} | so))
-    assert await store.save(Job(request=request), after)
-    return after
-
-
-def ids(jobs: list[Job]) -> list[int]:
-    return [job.request.interaction_id for job in jobs]
 
 
 async def test_a_request_is_kept_as_it_is(store: Store) -> None:

@@ -3,33 +3,16 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
-import pytest
-import sqlalchemy as sa
-
-import bot.store
 from bot.audit import Change
 from bot.store import Store
-from tests.bot.builders import NOW, a_job
+from bot.wishes import Wish
+from tests.bot.builders import NOW, a_job, a_request, migrate
 
 LAB, OTHER = 10, 11
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/data/jobs.db"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    async with Store.open(url) as store:
-        yield store
 
 
 def a_change(**so: Any) -> Change:
@@ -155,15 +138,16 @@ async def test_a_renamed_workflow_stays_a_default_and_keeps_its_log(store: Store
 async def test_a_database_of_the_first_revision_is_upgraded_and_keeps_its_jobs(
     url: str, tmp_path: Path
 ) -> None:
-    job = a_job()
+    job = a_job(request=a_request(wish=Wish(workflow="txt2img")))
     async with Store.open(f"sqlite:///{tmp_path}/now.db") as now:
         await now.add(job.request)
     (tmp_path / "data").mkdir()
-    _migrate(url, "0001")
+    migrate(url, "0001")
     with contextlib.closing(sqlite3.connect(tmp_path / "data/jobs.db")) as old:
         tables = {name for (name,) in old.execute("SELECT name FROM sqlite_master")}
+        names = ", ".join(name for _, name, *_ in old.execute("PRAGMA table_info(jobs)"))
         old.execute(f"ATTACH '{tmp_path}/now.db' AS now")
-        old.execute("INSERT INTO jobs SELECT * FROM now.jobs")
+        old.execute(f"INSERT INTO jobs ({names}) SELECT {names} FROM now.jobs")  # noqa: S608
         old.commit()
 
     async with Store.open(url) as store:
@@ -175,15 +159,3 @@ async def test_a_database_of_the_first_revision_is_upgraded_and_keeps_its_jobs(
     assert kept == job
     async with Store.open(url) as store:
         assert await store.changes("txt2img", 10) == [a_change()]
-
-
-def _migrate(url: str, revision: str) -> None:
-    config = alembic.config.Config()
-    folder = Path(bot.store.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(folder))
-    engine = sa.create_engine(url)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, revision)
-        connection.commit()
-    engine.dispose()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +89,21 @@ class World:
         await self.commands_end()
         (job,) = await self.bot.store.pending(1)
         return job
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """For what happens outside of Discord and so tells no event there."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def until_job(self, condition: Callable[[Job], object]) -> Job:
+        """Alice's newest job, once *condition* holds; the database tells no event."""
+        async with asyncio.timeout(8):
+            while True:
+                jobs = await self.bot.store.recent(self.alice.id, 1)
+                if jobs and condition(jobs[0]):
+                    return jobs[0]
+                await asyncio.sleep(0.02)
 
     async def commands_end(self) -> None:
         """An answer reaches the person a moment before the command has written its last row."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from bot.delivery import Delivery
 from bot.jobs import JobState
 from bot.runner import Runner
-from bot.store import jobs
+from bot.tables import jobs
 from comfy.standin import Pace
 from tests.discord.conftest import World, text_of
 from tests.fakes.discord import Fault, Interaction

@@ -16,7 +16,8 @@ from bot.config import ServerSettings
 from bot.delivery import Delivery
 from bot.errors import StoreError
 from bot.jobs import Job, JobState
-from bot.store import Store, jobs
+from bot.store import Store
+from bot.tables import jobs
 from comfy.standin import Pace
 from tests.discord.conftest import World, text_of
 from tests.fakes.comfyui import FakeComfyUI

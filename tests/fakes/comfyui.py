@@ -1,13 +1,14 @@
 """The ComfyUI of the tests: the stand-in, made quick, with a switch for each thing that breaks."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from comfy.standin import Pace, StandIn
 from comfy.standin_nodes import SAMPLERS
-from comfy.standin_store import Queue
+from comfy.standin_store import Place, Queue
 from comfy.standin_worker import NodeFailed, Preview, Run, Text
 
 QUICK = Pace(node=0.0, step=0.0)
@@ -20,6 +21,8 @@ class FakeComfyUI(StandIn):
         super().__init__(pace=pace, **options)
         self.picture: bytes | None = None
         """When set, these are the bytes of every output picture."""
+        self.suffix = ".png"
+        """How the name of every output file ends."""
         self.held = asyncio.Event()
         """Set while a job waits because of `hold`."""
         self._gate = asyncio.Event()
@@ -91,6 +94,14 @@ class FakeComfyUI(StandIn):
 
     def paint(self, graph: dict[str, Any], node_id: str, index: int) -> bytes:
         return self.picture or super().paint(graph, node_id, index)
+
+    async def _save(self, run: Run, node_id: str, count: int) -> dict[str, Any]:
+        made = await super()._save(run, node_id, count)
+        for each in made["images"]:
+            before = Place(each["filename"], each["subfolder"], each["type"])
+            each["filename"] = each["filename"].removesuffix(".png") + self.suffix
+            self.files[replace(before, filename=each["filename"])] = self.files[before]
+        return made
 
     async def wait(self, *events: asyncio.Event, seconds: float | None = None) -> None:
         await super().wait(self._failing, *events, seconds=seconds)

@@ -40,7 +40,8 @@ class HearingComfyUI(FakeComfyUI):
         self._stalled.add(path)
 
     async def answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        body = await request.text() if request.method == "POST" else ""
+        sent = request.method == "POST" and not request.content_type.startswith("multipart/")
+        body = await request.text() if sent else ""
         self.heard.append((request.method, request.path, json.loads(body) if body else None))
         self.headers.append(dict(request.headers))
         self.queries.append(dict(request.query))

@@ -94,6 +94,7 @@ class Lab:
     channel: Any
     alice: Any
     mod: Any
+    bob: Any
     folder: Path
 
     async def ask(self, who: Any, name: str, /, *, at: Any = None, **options: Any) -> Any:
@@ -125,6 +126,49 @@ class Lab:
             while not await ended():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return job[0]
+
+    def member(self, name: str, **permissions: bool) -> Any:
+        """One more person in the server, with a role of these permissions."""
+        role = self.guild.create_role(name, permissions=discord.Permissions(**permissions))
+        return self.guild.add_member(self.env.create_user(name), roles=[role])
+
+    async def ended(self, who: Any, number: int = 1) -> list[Job]:
+        """The jobs of a person, newest first, once there are *number* and all have ended."""
+        jobs: list[Job] = []
+
+        async def over() -> bool:
+            jobs[:] = await self.bot.store.recent(who.id, 50)
+            return len(jobs) >= number and all(each.state.final and each.told for each in jobs)
+
+        async with asyncio.timeout(8):
+            while not await over():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert len(jobs) == number
+        return jobs
+
+    def message(self, job: Job) -> Any:
+        """The message of a job as it stands in the channel; None if it does not."""
+        return self.message_by_id(job.message_id)
+
+    def message_by_id(self, message_id: int | None) -> Any:
+        return next((each for each in self.channel.history() if each.id == message_id), None)
+
+    async def press(self, who: Any, job: Job, action: str, *, on: Any = None) -> Any:
+        """Click a button of the job's result, or of the message *on*, and what came of it."""
+        message = on or self.message(job)
+        return await who.click(message, custom_id=f"job:{job.id}:{action}")
+
+    async def pressed(self, who: Any, job: Job, action: str, *, on: Any = None) -> str:
+        """What the answer to a click says, once it says something."""
+        return await self.said(await self.press(who, job, action, on=on))
+
+    async def submit(self, who: Any, modal: Any, values: dict[str, str]) -> Any:
+        """Send a modal; what *values* does not name stays as it was filled in."""
+        return await who.submit_modal(modal, filled_in(modal) | values)
+
+    async def said(self, result: Any) -> str:
+        await until(lambda: told_by(result))
+        return told_by(result)
 
     async def completed(self, who: Any, name: str, option: str, typed: str, **so: Any) -> list[str]:
         """The values that Discord offers while *typed* stands in *option*."""
@@ -158,10 +202,11 @@ async def opened(folder: Path, url: str, *, up: bool = True, **changes: Any) -> 
         channel = guild.create_text_channel("art")
         role = guild.create_role("Mods", permissions=discord.Permissions(manage_guild=True))
         alice = guild.add_member(env.create_user("alice"))
+        bob = guild.add_member(env.create_user("bob"))
         mod = guild.add_member(env.create_user("mod"), roles=[role])
         if up:
             await asyncio.wait_for(bot.servers["local"].wait_up(), 5)
-        yield Lab(bot, env, guild, channel, alice, mod, folder)
+        yield Lab(bot, env, guild, channel, alice, mod, bob, folder)
 
 
 def answer_of(result: Any) -> Any:
@@ -169,8 +214,23 @@ def answer_of(result: Any) -> Any:
     return found if found and (words(found).strip() or found.attachments) else None
 
 
+def told_by(result: Any) -> str:
+    """What an interaction said in a message of its own, the last one if there are several."""
+    said = [words(each) for each in result.followups] or [words(each) for each in [result.response]]
+    return said[-1].strip() if any(said) else ""
+
+
+def filled_in(result: Any) -> dict[str, str]:
+    """Field → value, of the modal that a click opened."""
+    assert result.modal, told_by(result)
+    parts = [each["component"] for each in result.modal["components"]]
+    return {each["custom_id"]: each.get("value", "") for each in parts}
+
+
 def words(message: Any) -> str:
     """Everything that a person reads in a response."""
+    if message is None:
+        return ""
     found = [message.content or ""]
 
     def collect(components: list[dict[str, Any]]) -> None:

@@ -1,0 +1,139 @@
+"""The tables of the database, and what a row is. Only `bot/store.py` uses them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bot.audit import Change
+from bot.jobs import Job, JobState, Request
+from bot.wishes import Wish
+from comfy.graph import InputRef
+from comfy.models import OutputFile
+
+metadata = sa.MetaData()
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(36), nullable=False, unique=True),
+    sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("guild_id", sa.BigInteger),
+    sa.Column("channel_id", sa.BigInteger, nullable=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("workflow", sa.String(100), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),
+    sa.Column("graph", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("message_id", sa.BigInteger),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("prompt_id", sa.String(36)),
+    sa.Column("server", sa.String(32)),
+    sa.Column("outputs", sa.Text, nullable=False),
+    sa.Column("texts", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("told", sa.Boolean, nullable=False),
+    sa.Column("submitted_at", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("wish", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("jobs_by_state", "state", "number"),
+    sa.Index("jobs_by_user", "user_id", "number"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("guild_id", sa.BigInteger, nullable=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("workflow", sa.String(100), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("before", sa.Text, nullable=False),
+    sa.Column("after", sa.Text, nullable=False),
+    sa.Index("audit_by_workflow", "workflow", "number"),
+)
+defaults = sa.Table(
+    "defaults",
+    metadata,
+    sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("channel_id", sa.BigInteger, primary_key=True, autoincrement=False),  # 0: everywhere
+    sa.Column("workflow", sa.String(100), nullable=False),
+)
+
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("wish", sa.Text, nullable=False),
+)
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("message_id", sa.BigInteger),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    row = {name: getattr(request, name) for name in Request.__slots__}
+    return row | {
+        "settings": json.dumps(dict(request.settings), ensure_ascii=False),
+        "graph": json.dumps(request.graph, ensure_ascii=False),
+        "created_at": request.created_at.timestamp(),
+        "wish": json.dumps(request.wish.to_json(), ensure_ascii=False),
+        "uploads": json.dumps([[*ref, name] for ref, name in request.uploads.items()]),
+    }
+
+
+def progress_row(job: Job) -> dict[str, Any]:
+    row = {name: getattr(job, name) for name in Job.__slots__ if name != "request"}
+    return row | {
+        "state": str(job.state),
+        "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
+        "texts": json.dumps(job.texts, ensure_ascii=False),
+        "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
+        "finished_at": job.finished_at.timestamp() if job.finished_at else None,
+    }
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    data = row._asdict()
+    data.pop("number")
+    request = {name: data.pop(name) for name in Request.__slots__}
+    request["settings"] = json.loads(request["settings"])
+    request["graph"] = json.loads(request["graph"])
+    request["created_at"] = moment(request["created_at"])
+    wish = {"workflow": request["workflow"], **json.loads(request["wish"])}
+    request["wish"] = Wish.from_json(wish)
+    request["uploads"] = {InputRef(n, i): name for n, i, name in json.loads(request["uploads"])}
+    data["state"] = JobState(data["state"])
+    data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
+    data["texts"] = tuple(json.loads(data["texts"]))
+    data["submitted_at"] = moment(data["submitted_at"])
+    data["finished_at"] = moment(data["finished_at"])
+    return Job(request=Request(**request), **data)
+
+
+def change_of(row: sa.Row[Any]) -> Change:
+    data = row._asdict()
+    data.pop("number")
+    data["at"] = datetime.fromtimestamp(data["at"], UTC)
+    data["before"], data["after"] = json.loads(data["before"]), json.loads(data["after"])
+    return Change(**data)
+
+
+def moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
