@@ -140,16 +140,16 @@ class Runner:
         return True
 
     async def cancel(self, job: Job) -> bool:
-        """False if it is too late. The placeholder tells the rest."""
-        if not job.state.can_become(JobState.CANCELLED):
-            return False
-        cancelled = job.to(JobState.CANCELLED, finished_at=datetime.now(UTC))
-        if not await self._store.save(job, cancelled):
-            return False
-        if server := self._server_of(job):
-            server.hurry(job.prompt_id)
-        self._follow(cancelled)
-        return True
+        found: Job | None = job  # False if it is too late; the placeholder tells the rest
+        while found is not None and found.state.can_become(JobState.CANCELLED):
+            cancelled = found.to(JobState.CANCELLED, finished_at=datetime.now(UTC))
+            if await self._store.save(found, cancelled):
+                if server := self._server_of(found):
+                    server.hurry(found.prompt_id)
+                self._follow(cancelled)
+                return True
+            found = await self._store.get(job.id)  # it moved on in the meantime
+        return False
 
     def _follow(self, job: Job, *, unsent: bool = False) -> None:
         if job.id in self._following:

@@ -281,13 +281,15 @@ def _draft_card(job_id: str, page: int, pages: int) -> ui.LayoutView:
 
 
 async def run(interaction: Interaction, job: Job, _: str | None) -> None:
-    """What the pages of a modal gathered."""
     store = interaction.client.store
-    wish = await store.draft(job.id, interaction.user.id)
+    wish = await store.take_draft(job.id, interaction.user.id)
     if wish is None:
         raise UserError("These changes were run already, or are no longer kept. Press Edit again.")
-    await ask(interaction, wish)
-    await store.take_draft(job.id, interaction.user.id)
+    try:
+        await ask(interaction, wish)
+    except (AppError, ComfyError):
+        await store.keep_draft(job.id, interaction.user.id, wish)  # to be corrected
+        raise
 
 
 async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:

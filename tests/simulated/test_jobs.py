@@ -264,7 +264,6 @@ async def test_a_running_job_is_cancelled_and_stopped(lab: Lab, comfyui: FakeCom
     assert not comfyui.held.is_set()
 
 
-@pytest.mark.xfail(strict=True, reason="what moves on while it is cancelled is said to be over")
 async def test_a_job_that_moves_on_while_it_is_cancelled_is_cancelled(
     lab: Lab, comfyui: FakeComfyUI
 ) -> None:
