@@ -59,6 +59,8 @@ def _png(file: BinaryIO, target: BinaryIO) -> None:
     while True:
         head = _read(file, 8)
         size, kind = struct.unpack(">I4s", head)
+        if not kind.isalpha():  # garbage, which could go on for millions of empty chunks
+            raise EOFError
         if kind in _PNG_TEXTS:
             file.seek(size + 4, 1)
             continue
