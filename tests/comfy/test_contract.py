@@ -186,7 +186,10 @@ async def test_rule_2_a_prompt_is_sent_with_its_id_and_a_client_id_and_never_a_n
     assert connection.client_id
 
 
-@pytest.mark.parametrize("prompt_id", ["", "ABC", str(uuid.uuid4()).upper(), uuid.uuid4().hex])
+@pytest.mark.parametrize(
+    "prompt_id",
+    ["", "ABC", "B265C475-DDF1-4418-9A6D-E0625CC78416", "aa70b8104da84b0193360ff5f418f3b0"],
+)
 async def test_rule_2_an_id_that_is_no_canonical_uuid_is_refused_by_new_servers(
     client: ComfyClient, prompt_id: str
 ) -> None:
