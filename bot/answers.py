@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 import aiohttp
 import discord
@@ -20,6 +20,7 @@ from bot.errors import StoreError
 from bot.jobs import Job
 from bot.publisher import Undeliverable
 from bot.store import Store, Token
+from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ _ORIGINAL = cast(int, "@original")  # Discord's name for the first answer to an 
 
 
 Files = Callable[[], list[discord.File]]  # opened only when they are sent
+
+
+class _Way(NamedTuple):
+    """To an answer: what edits it, which message it is, and how old the token is."""
+
+    webhook: discord.Webhook
+    message_id: int
+    age: timedelta
 
 
 class Answers:
@@ -50,43 +59,39 @@ class Answers:
         if event := self._renewed.get(job_id):
             event.set()
 
-    async def edit(
-        self, job: Job, layout: ui.LayoutView, files: Files, *, wait: bool, offer: bool = False
-    ) -> None:
-        """*wait*: for a click, if the token is dead; else the edit is left out.
-
-        *offer*: it shows the button, which no progress takes away again.
-        """
-        found = await self._found(job, wait=wait)
-        if found is not None:
-            webhook, message_id, age = found
-            if not wait and not offer and age > _BUTTON_AT:
-                return
-            await webhook.edit_message(
-                message_id,
-                view=layout,
-                attachments=files(),
-                allowed_mentions=discord.AllowedMentions.none(),
-            )
-
-    async def send(self, job: Job, layout: ui.LayoutView, files: Files) -> None:
+    async def edit(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
+        """For good: a click is waited for if the token is dead. The id of the message."""
         found = await self._found(job, wait=True)
         assert found is not None
-        await found[0].send(
+        return await _edit(found, layout, files)
+
+    async def try_edit(
+        self, job: Job, layout: ui.LayoutView, files: Files, *, offer: bool = False
+    ) -> None:
+        """Left out if the token is dead. *offer*: it shows the button, which stays."""
+        found = await self._found(job, wait=False)
+        if found is not None and (offer or found.age <= _BUTTON_AT):
+            await _edit(found, layout, files)
+
+    async def send(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
+        found = await self._found(job, wait=True)
+        assert found is not None
+        sent = await found.webhook.send(
             view=layout,
             files=files(),
             ephemeral=job.request.wish.private,
             allowed_mentions=discord.AllowedMentions.none(),
+            wait=True,
         )
+        return sent.id
 
     async def find(self, job: Job) -> int | None:
         """The id of the first answer, if the person sees it."""
         found = await self._found(job, wait=False)
         if found is None:
             return None
-        webhook, message_id, _ = found
         try:
-            return (await webhook.fetch_message(message_id)).id
+            return (await found.webhook.fetch_message(found.message_id)).id
         except discord.NotFound:
             return None
 
@@ -104,13 +109,11 @@ class Answers:
 
     async def _offer(self, job: Job) -> None:
         try:
-            await self.edit(job, collect_card(job), list, wait=False, offer=True)
+            await self.try_edit(job, collect_card(job), list, offer=True)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.warning("job %s: its button was not shown: %s", job.short_id, error)
 
-    async def _found(
-        self, job: Job, *, wait: bool
-    ) -> tuple[discord.Webhook, int, timedelta] | None:
+    async def _found(self, job: Job, *, wait: bool) -> "_Way | None":
         event = self._renewed.setdefault(job.id, asyncio.Event()) if wait else None
         while True:
             if event is not None:
@@ -121,11 +124,21 @@ class Answers:
                 # as `interaction.followup` is made; there is no public way from a token alone
                 self._renewed.pop(job.id, None)
                 webhook = discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
-                return webhook, kept.message_id or _ORIGINAL, self._now() - kept.at
+                return _Way(webhook, kept.message_id or _ORIGINAL, self._now() - kept.at)
             if event is None:
                 return None
             if self._now() - (job.finished_at or job.request.created_at) > _KEPT:
-                raise Undeliverable("Nobody came for this private result in time.")
+                raise Undeliverable(say("Nobody came for this private result in time."))
             with suppress(TimeoutError):
                 async with asyncio.timeout(60):
                     await event.wait()
+
+
+async def _edit(way: _Way, layout: ui.LayoutView, files: Files) -> int:
+    message = await way.webhook.edit_message(
+        way.message_id,
+        view=layout,
+        attachments=files(),
+        allowed_mentions=discord.AllowedMentions.none(),
+    )
+    return message.id

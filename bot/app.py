@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import yarl
 from discord import app_commands
 from discord.ext import commands
 
+from bot import languages
 from bot.answers import Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
 from bot.health import Finding, Level
-from bot.line import keep_telling
+from bot.line import Line
+from bot.revival import Revival
 from bot.runner import Runner
 from bot.servers import Server, Servers
 from bot.spool import Spool
@@ -27,17 +29,19 @@ from bot.store import Store
 from bot.uploads import Uploads
 from comfy.client import ComfyClient
 from comfy.library import Library
+from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
 COGS = (
-    "cogs.generate", "cogs.workflows", "cogs.moderation", "cogs.jobs", "cogs.privacy",
-    "cogs.admin", "cogs.controls", "cogs.results", "cogs.menus",
+    "cogs.generate", "cogs.presets", "cogs.workflows", "cogs.moderation", "cogs.jobs",
+    "cogs.privacy", "cogs.admin", "cogs.asking", "cogs.controls", "cogs.results",
+    "cogs.editing", "cogs.pictures", "cogs.menus",
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
 _DOUBLE_CLICK = 1.0  # seconds
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
-INTENTS = discord.Intents(guilds=True)
+INTENTS = discord.Intents(guilds=True, messages=True)  # messages: replies that mention the bot
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
 
 
@@ -51,26 +55,43 @@ class Tree(app_commands.CommandTree["Comfycord"]):
 
 
 async def answer_error(interaction: discord.Interaction, error: BaseException) -> None:
+    """Only the person sees it."""
+    t = languages.language_of(interaction)
     match error:
         case app_commands.MissingPermissions():
             names = ", ".join(each.replace("_", " ").title() for each in error.missing_permissions)
             names = names.replace("Guild", "Server")  # as Discord's settings call it
-            text: str | None = f"You need the permission {names} for this."
+            text: str | None = say("You need the permission {names} for this.", names=names)
         case app_commands.NoPrivateMessage():
-            text = "This works in a server only, not in direct messages."
+            text = say("This works in a server only, not in direct messages.")
         case _:
             text = explain(error)
     if text is None:
         log.error("a command failed", exc_info=error)
-        text = "Something went wrong on our side. The log has the details."
-    text = text[:_CONTENT_MAX]
+        text = say("Something went wrong on our side. The log has the details.")
+    text = t.said(text)[:_CONTENT_MAX]
+    response = interaction.response
     try:
-        if interaction.response.is_done():
+        if response.type is discord.InteractionResponseType.deferred_channel_message:
+            # a message that everybody sees "thinking" would take the next one in, for everybody
+            with suppress(discord.HTTPException, discord.ClientException):
+                flags = (await interaction.original_response()).flags
+                if flags.loading and not flags.ephemeral:
+                    await interaction.delete_original_response()
+        if response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:
-            await interaction.response.send_message(text, ephemeral=True)
+            await response.send_message(text, ephemeral=True)
     except discord.HTTPException as failure:
         log.info("an error could not be told: %s", failure)
+
+
+async def answered(interaction: discord.Interaction, work: Awaitable[None]) -> None:
+    """A click or a modal: its errors are worded as those of a command."""
+    try:
+        await work
+    except Exception as error:
+        await answer_error(interaction, error)
 
 
 class Comfycord(commands.Bot):
@@ -85,6 +106,8 @@ class Comfycord(commands.Bot):
     servers: Servers
     answers: Answers
     delivery: Delivery
+    line: Line
+    revival: Revival
     runner: Runner
 
     def __init__(self, config: Config, secrets: Secrets, *, ready_timeout: float = 2.0) -> None:
@@ -94,6 +117,7 @@ class Comfycord(commands.Bot):
             intents=INTENTS,
             allowed_mentions=discord.AllowedMentions.none(),
             tree_cls=Tree,
+            max_messages=None,  # none is kept
             guild_ready_timeout=ready_timeout,
         )
         self.config = config
@@ -119,6 +143,8 @@ class Comfycord(commands.Bot):
             log.warning("no ComfyUI server is set: add one to config.yaml")
         self.answers = Answers(self, self.store)
         self.delivery = Delivery(self, self.answers, asyncio.get_running_loop().time)
+        self.line = Line(self.store, self.servers, self.delivery)
+        self.revival = Revival(self, self.servers, spool, self.delivery)
         self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
@@ -126,7 +152,9 @@ class Comfycord(commands.Bot):
         await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
         await self._own(self.answers.keep_reachable(), "private answers")
-        await self._own(keep_telling(self.store, self.servers, self.delivery), "line")
+        await self._own(self.line.keep_telling(), "line")
+        await asyncio.to_thread(languages.load)
+        await self.tree.set_translator(languages.Translator())
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from comfy.phrases import read, say
 from comfy.workflow import ParameterSettings, Sidecar
 
 
@@ -37,7 +38,12 @@ def lines(change: Change) -> Iterator[str]:
     """`parameters.cfg.max: 30 → 12`, for people."""
     for key in {**change.before, **change.after}:
         old, new = (_shown(side.get(key)) for side in (change.before, change.after))
-        yield f"{key}: {old} → {new}" if old and new else f"{key}: {new or f'{old} → none'}"
+        if old and new:
+            yield say("{key}: {before} → {after}", key=key, before=old, after=new)
+        elif new:
+            yield say("{key}: {after}", key=key, after=new)
+        else:
+            yield say("{key}: {before} → none", key=key, before=old)
 
 
 def _filled(sidecar: Sidecar, names: Iterable[str]) -> dict[str, Any]:
@@ -58,4 +64,5 @@ def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
+    value = read(value)
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)

@@ -13,15 +13,27 @@ from discord import ui
 
 from bot.errors import OUT_OF_MEMORY
 from bot.jobs import Job, JobState, short
+from bot.languages import Language, language
 from bot.spool import SpooledFile
 from bot.texts import bar, duration, neutral, ordinal
 from comfy.graph import title
+from comfy.phrases import say
 from comfy.progress import RunProgress
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
 TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _NOTE_LIMIT = 500
 SPOILER = "SPOILER:"
+RELATIONS = {"variation": say("variation"), "edit": say("edit"), "again": say("again")}
+_WORDS = {
+    "pending": say("pending"),
+    "running": say("running"),
+    "processing": say("processing"),
+    "completed": say("completed"),
+    "error": say("error"),
+    "cancelled": say("cancelled"),
+}
+Item = ui.Item[ui.LayoutView]
 _GREY = discord.Colour(0x80848E)
 _BLUE = discord.Colour(0x5865F2)
 _GREEN = discord.Colour(0x3BA55D)
@@ -32,57 +44,67 @@ def waiting_card(
     job: Job, place: int, *, server_up: bool, begins: datetime | None = None
 ) -> ui.LayoutView:
     """*begins*: Discord counts down to it by itself."""
-    where = f"Queued, {ordinal(place)} in line."
+    t = language(job.request.locale)
+    where = t("Queued, {place} in line.", place=ordinal(place), number=place)
     if begins is not None:
-        where += f" Ready about {stamp(begins)}."
+        where += " " + t("Ready about {moment}.", moment=stamp(begins))
     if not server_up:
-        where += " No ComfyUI server answers right now; it starts as soon as one does."
+        where += " " + t("No ComfyUI server answers right now; it starts as soon as one does.")
     return _card(job, _GREY, where, cancel=True)
 
 
 def collect_card(job: Job) -> ui.LayoutView:
     """Of an answer that can soon not be changed any more."""
-    text = "Still at work. Discord lets me change this message for 15 minutes only:"
-    card = _card(job, _GREY, text)
-    button = ui.Button[ui.LayoutView](label="Get result", custom_id=f"job:{job.id}:collect")
-    for each in card.children:
-        if isinstance(each, ui.Container):
-            each.add_item(ui.ActionRow(button))
-    return card
+    t = language(job.request.locale)
+    text = t("Still at work. Discord lets me change this message for 15 minutes only:")
+    return _card(job, _GREY, text, {"collect": t("Get result")})
 
 
-def progress_card(job: Job, progress: RunProgress) -> ui.LayoutView:
-    """Discord counts the elapsed time by itself, without edits."""
-    began = f" · started {stamp(job.submitted_at)}" if job.submitted_at else ""
+def collect_row(job: Job, t: Language) -> ui.ActionRow[ui.LayoutView]:
+    return _row(job, {"collect": f"{t('Get result')} · {job.short_id}"})
+
+
+def progress_card(job: Job, progress: RunProgress, preview: str | None = None) -> ui.LayoutView:
+    """Discord counts the elapsed time by itself, without edits. *preview*: an attached file."""
+    t = language(job.request.locale)
     if job.server is None:
-        return _card(job, _GREY, "Waiting for a server again.", cancel=True)
+        return _card(job, _GREY, t("Waiting for a server again."), cancel=True)
+    began = ""
+    if job.submitted_at:
+        began = " · " + t("started {moment}", moment=stamp(job.submitted_at))
     if job.state is not JobState.RUNNING:
-        return _card(job, _GREY, f"Next on {job.server}{began}", cancel=True)
-    percent = f"{bar(progress.fraction)} {progress.fraction:.0%}"
-    runs = ""
+        next_on = t("Next on {server}", server=job.server)
+        return _card(job, _GREY, f"{next_on}{began}", cancel=True)
+    runs = f"{bar(progress.fraction)} {progress.fraction:.0%}"
     if progress.node_id is not None:
-        runs = f" · {neutral(title(job.request.graph, progress.node_id), 60)}"
-    return _card(job, _BLUE, f"{percent}{runs}\n-# running on {job.server}{began}", cancel=True)
+        runs += f" · {neutral(title(job.request.graph, progress.node_id), 60)}"
+    text = f"{runs}\n-# {t('running on {server}', server=job.server)}{began}"
+    return _card(job, _BLUE, text, cancel=True, preview=preview)
 
 
 def result_card(
     job: Job, part: int, parts: int, files: Sequence[SpooledFile], left_out: Sequence[str]
 ) -> ui.LayoutView:
-    """One message of a result: pictures and videos in a gallery, other files below it."""
-    body: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(_asked(job))]
+    """One message of a result: pictures and videos in a gallery, other files below it.
+
+    *left_out*: what people should know of files that are not here.
+    """
+    t = language(job.request.locale)
+    asked, facts = _asked(job), _facts(job)
+    body: list[Item] = [ui.TextDisplay(asked)]
     pictures = [each for each in files if PurePosixPath(each.name).suffix.lower() in _PICTURES]
     if pictures:
         gallery = ui.MediaGallery[ui.LayoutView]()
         for each in pictures:
-            gallery.add_item(media=f"attachment://{each.name}")
+            gallery.add_item(media=f"attachment://{each.name}", spoiler=job.request.spoiler)
         body.append(gallery)
     body += [ui.File(f"attachment://{each.name}") for each in files if each not in pictures]
-    asked, facts = _asked(job), _facts(job)
     if parts > 1:
-        facts = f"part {part + 1} of {parts} · {facts}"
+        facts = f"{t('part {number} of {all}', number=part + 1, all=parts)} · {facts}"
     room = TEXT_LIMIT - len(asked) - len(facts) - 3
-    warnings = [*left_out, *([job.note] if job.note else [])]
-    notes = fitting((f"-# ⚠ {each}" for each in warnings), room)
+    told_of = [each.note for each in files if each.note]
+    warnings = [*left_out, *told_of, *([job.note] if job.note else [])]
+    notes = fitting((f"-# ⚠ {t.said(each)}" for each in warnings), room)
     room -= sum(len(each) + 1 for each in notes)
     if part == 0:
         told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
@@ -91,19 +113,25 @@ def result_card(
     if notes:
         body.append(ui.TextDisplay("\n".join(notes)))
     body.append(ui.TextDisplay(f"-# {facts}"))
-    if part == 0:
-        body += _buttons(job, pictures=bool(pictures))
+    body += _buttons(job, part, pictures=bool(pictures), original=bool(left_out or told_of))
     return layout(ui.Container(*body, accent_colour=_GREEN))
 
 
-def _buttons(job: Job, *, pictures: bool) -> list[ui.Item[ui.LayoutView]]:
-    """What can be done with a result; `cogs/results.py` answers the clicks."""
-    first = {"again": "Again", "edit": "Edit", "details": "Details"}
-    if pictures:
-        first = {**first, "vary": "Vary", "send": "Send to…"}
-    second = {"spoiler": "Spoiler"} if pictures else {}
-    second = {} if job.request.by_token else {**second, "delete": "Delete"}
-    return [_row(job, labels) for labels in (first, second) if labels]
+def _buttons(job: Job, part: int, *, pictures: bool, original: bool) -> list[Item]:
+    """What can be done with a result; `cogs/results.py` answers the clicks.
+
+    Every message has some, as they tell whose it is and which part.
+    """
+    t = language(job.request.locale)
+    again = {"again": t("Again"), "edit": t("Edit")} if part == 0 else {}
+    details = {f"details:{part}" if part else "details": t("Details")}
+    with_pictures = {"vary": t("Vary"), "send": t("Send to…")} if pictures else {}
+    second = {"spoiler": t("Spoiler")} if pictures else {}
+    if original:
+        second["original"] = t("Original")
+    if part == 0 and not job.request.by_token:
+        second["delete"] = t("Delete")
+    return [_row(job, row) for row in (again | details | with_pictures, second) if row]
 
 
 def _row(job: Job, labels: Mapping[str, str]) -> ui.ActionRow[ui.LayoutView]:
@@ -172,33 +200,37 @@ def fitting(lines: Iterable[str], room: int = TEXT_LIMIT) -> list[str]:
 
 
 def failure_card(job: Job) -> ui.LayoutView:
+    t = language(job.request.locale)
     if job.state is JobState.CANCELLED:
-        return _card(job, _GREY, "Cancelled.")
-    card = _card(job, _RED, f"**It did not work.** {job.note[:_NOTE_LIMIT]}")
-    labels = {"again": "Again", "edit": "Edit", "details": "Details"}
+        return _card(job, _GREY, t("Cancelled."))
+    labels = {"again": t("Again"), "edit": t("Edit"), "details": t("Details")}
     sized = "width" in job.request.settings and "height" in job.request.settings
     if job.note == OUT_OF_MEMORY and sized:
-        labels = {"smaller": "Again at 75 % size", **labels}
-    for each in card.children:
-        if isinstance(each, ui.Container):
-            each.add_item(_row(job, labels))
-    return card
+        labels = {"smaller": t("Again at 75 % size"), **labels}
+    why = t.said(job.note)[:_NOTE_LIMIT]
+    return _card(job, _RED, f"**{t('It did not work.')}** {why}", labels)
 
 
-def status_lines(job: Job, place: int | None = None) -> str:
+def status_lines(job: Job, t: Language, place: int | None = None) -> str:
     """One job in two lines, for /status."""
-    word = job.state.word
+    word = state_word(job, t)
     if place is not None and job.state is JobState.PENDING:
-        word = f"{word}, {ordinal(place)} in line"
+        word = t("{state}, {place} in line", state=word, place=ordinal(place), number=place)
     if job.state is JobState.POSTED and job.seconds is not None:
-        word = f"{word} in {duration(job.seconds)}"
+        word = t("{state} in {duration}", state=word, duration=duration(job.seconds))
     link = ""
     if job.message_id:
         guild = job.request.guild_id or "@me"
-        link = f" · [go to it](https://discord.com/channels/{guild}/{job.request.channel_id}/{job.message_id})"
-    note = f"\n-# {job.note[:_NOTE_LIMIT]}" if job.note else ""
+        address = f"https://discord.com/channels/{guild}/{job.request.channel_id}/{job.message_id}"
+        link = f" · [{t('go to it')}]({address})"
+    note = f"\n-# {t.said(job.note)[:_NOTE_LIMIT]}" if job.note else ""
     asked = f"{neutral(job.request.text, 80)} · " if job.request.text else ""
-    return f"**{word}** · {stamp(job.request.created_at)}{link}\n-# {asked}{_facts(job)}{note}"
+    return f"**{word}** · {stamp(job.request.created_at)}{link}\n-# {asked}{_facts(job, t)}{note}"
+
+
+def state_word(job: Job, t: Language) -> str:
+    """pending, running, processing, completed, error, cancelled."""
+    return t.said(_WORDS[job.state.word])
 
 
 def layout(*containers: ui.Container[ui.LayoutView]) -> ui.LayoutView:
@@ -215,12 +247,12 @@ def stamp(moment: datetime) -> str:
 
 
 def is_about(message: discord.Message, job: Job, part: int) -> bool:
-    """Whether this message of ours shows that part of that job, by the line with its facts."""
-    for text in _texts(message.components):
-        found = re.fullmatch(rf"-# (?:part (\d+) of \d+ · )?.*`{job.short_id}`", text)
-        if found:
-            return int(found[1] or 1) == part + 1
-    return False
+    """Whether this message of ours shows that part of that job, in whatever language."""
+    ends = (text.endswith(f"`{job.short_id}`") for text in _texts(message.components))
+    if not any(ends):
+        return False
+    numbers = (re.search(r":details:(\d+)$", each) for each in _custom_ids(message.components))
+    return part == next((int(found[1]) for found in numbers if found), 0)
 
 
 def _texts(components: Sequence[object]) -> list[str]:
@@ -232,39 +264,55 @@ def _texts(components: Sequence[object]) -> list[str]:
     return found
 
 
-def _card(job: Job, colour: discord.Colour, text: str, *, cancel: bool = False) -> ui.LayoutView:
-    container = ui.Container[ui.LayoutView](
-        ui.TextDisplay(_asked(job)),
-        ui.TextDisplay(text),
-        ui.TextDisplay(f"-# {_facts(job)}"),
-        accent_colour=colour,
-    )
-    if cancel:
-        button = ui.Button[ui.LayoutView](label="Cancel", custom_id=f"job:{job.id}:cancel")
-        container.add_item(ui.ActionRow(button))
-    return layout(container)
+def _card(
+    job: Job,
+    colour: discord.Colour,
+    text: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    cancel: bool = False,
+    preview: str | None = None,
+) -> ui.LayoutView:
+    body: list[Item] = [ui.TextDisplay(_asked(job))]
+    if preview is not None:
+        gallery = ui.MediaGallery[ui.LayoutView]()
+        gallery.add_item(media=f"attachment://{preview}", spoiler=job.request.spoiler)
+        body.append(gallery)
+    body += [ui.TextDisplay(text), ui.TextDisplay(f"-# {_facts(job)}")]
+    labels = {"cancel": language(job.request.locale)("Cancel")} if cancel else labels
+    if labels:
+        body.append(_row(job, labels))
+    return layout(ui.Container(*body, accent_colour=colour))
 
 
 def _asked(job: Job) -> str:
     asked = f"\n> {neutral(job.request.text)}" if job.request.text else ""
-    return f"**{neutral(job.request.workflow, 100)}** for <@{job.request.user_id}>{asked}"
+    return (
+        language(job.request.locale)(
+            "**{workflow}** for {person}",
+            workflow=neutral(job.request.workflow, 100),
+            person=f"<@{job.request.user_id}>",
+        )
+        + asked
+    )
 
 
-def _facts(job: Job) -> str:
+def _facts(job: Job, t: Language | None = None) -> str:
     """Workflow, seed, size, duration, server, id: what people copy to do it again."""
-    shown = job.request.settings
-    wish = job.request.wish
+    t = t or language(job.request.locale)
+    shown, wish = job.request.settings, job.request.wish
     facts = [neutral(job.request.workflow, 100)]
     if wish.parent:
-        facts.append(f"{neutral(wish.relation, 40)} of {short(wish.parent)}")
+        what = RELATIONS.get(wish.relation, neutral(wish.relation, 40))
+        facts.append(t("{relation} of {job}", relation=t.said(what), job=short(wish.parent)))
     if "seed" in shown:
-        facts.append(f"seed {shown['seed']}")
+        facts.append(t("seed {seed}", seed=shown["seed"]))
     if "width" in shown and "height" in shown:
         facts.append(f"{shown['width']} x {shown['height']}")
-    if isinstance(shown.get("steps"), int):
-        facts.append(f"{shown['steps']} steps")
+    if isinstance(steps := shown.get("steps"), int):
+        facts.append(t("{number} steps", number=steps))
     if job.seconds is not None:
-        facts.append(duration(job.seconds))
+        facts.append(t.said(duration(job.seconds)))
     if job.server is not None:
         facts.append(job.server)
     facts.append(f"`{job.short_id}`")

@@ -56,6 +56,8 @@ class Limits(_Strict):
     queue: int = pydantic.Field(default=1000, ge=1)
     pixels: int = pydantic.Field(default=4194304, ge=4096)
     upload_mb: int = pydantic.Field(default=25, ge=1, le=100)
+    jobs_per_day: int | None = pydantic.Field(default=None, ge=1)
+    gpu_seconds_per_day: int | None = pydantic.Field(default=None, ge=1)
 
 
 class Config(_Strict):

@@ -8,6 +8,7 @@ from bot.errors import UserError
 from comfy.graph import InputRef, as_link
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, typed
+from comfy.phrases import say
 from comfy.values import coerce, is_denied
 from comfy.workflow import Allowed, ParameterSettings, Sidecar, Workflow
 
@@ -25,14 +26,16 @@ def described(
 ) -> Sidecar:
     """With *parameter* the description is that parameter's."""
     if title is None and description is None:
-        raise UserError("Give a `title`, a `description`, or both.")
+        raise UserError(say("Give a `title`, a `description`, or both."))
     if title is not None and len(title) > _TITLE_MAX:
-        raise UserError(f"A title has at most {_TITLE_MAX} characters.")
+        raise UserError(say("A title has at most {number} characters.", number=_TITLE_MAX))
     if description is not None and len(description) > _DESCRIPTION_MAX:
-        raise UserError(f"A description has at most {_DESCRIPTION_MAX} characters.")
+        raise UserError(
+            say("A description has at most {number} characters.", number=_DESCRIPTION_MAX)
+        )
     if parameter is not None:
         if title is not None or description is None:
-            raise UserError("A parameter takes a `description` and no `title`.")
+            raise UserError(say("A parameter takes a `description` and no `title`."))
         name = find_parameter(workflow, parameter).name
         return _with(workflow, name, description=description)
     given = {"title": title, "description": description}
@@ -48,15 +51,28 @@ def exposed(workflow: Workflow, parameter: str, target: str | None) -> Sidecar:
         found = find_parameter(workflow, parameter)
         name = found.name
         if not found.hidden:
-            raise UserError(f"`{parameter}` is open already. To open another input, give `target`.")
+            raise UserError(
+                say(
+                    "`{parameter}` is open already. To open another input, give `target`.",
+                    parameter=parameter,
+                )
+            )
         return _with(workflow, name, hidden=False)
     if not _PARAMETER_NAME.fullmatch(name) and name not in workflow.parameters({}):
-        raise UserError("A parameter's name has small letters, digits and _, at most 32 of them.")
+        raise UserError(
+            say("A parameter's name has small letters, digits and _, at most 32 of them.")
+        )
     ref = _target(workflow, target)
     _check_fits(workflow, name, ref)
     for other, settings in workflow.sidecar.parameters.items():
         if other != name and tuple(ref) in settings.targets:
-            raise UserError(f"{ref} is set by `{other}` already. One input has one parameter.")
+            raise UserError(
+                say(
+                    "{input} is set by `{parameter}` already. One input has one parameter.",
+                    input=str(ref),
+                    parameter=other,
+                )
+            )
     return _with(_moved(workflow, name, ref), name, targets=[tuple(ref)], hidden=False)
 
 
@@ -64,15 +80,33 @@ def _check_fits(workflow: Workflow, name: str, ref: InputRef) -> None:
     """Names that mean something to the bot keep their meaning."""
     value = workflow.graph[ref.node_id]["inputs"][ref.name]
     if name in (Role.TEXT, Role.NEGATIVE) and not isinstance(value, str):
-        raise UserError(f"`{shown_name(name)}` is a text, and {ref} is not. Take another name.")
+        raise UserError(
+            say(
+                "`{parameter}` is a text, and {input} is not. Take another name.",
+                parameter=shown_name(name),
+                input=str(ref),
+            )
+        )
     if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise UserError(f"`{name}` is a number, and {ref} is not. Take another name.")
+        raise UserError(
+            say(
+                "`{parameter}` is a number, and {input} is not. Take another name.",
+                parameter=name,
+                input=str(ref),
+            )
+        )
     found = workflow.parameters({}).get(name)
     settings = workflow.sidecar.parameters.get(name)
     may_move = name in (Role.TEXT, Role.NEGATIVE) or (settings is not None and settings.targets)
     if found is not None and not may_move and ref not in found.targets:
-        where = ", ".join(map(str, found.targets))
-        raise UserError(f"`{name}` sets {where} already. Take another name for {ref}.")
+        raise UserError(
+            say(
+                "`{parameter}` sets {others} already. Take another name for {input}.",
+                parameter=name,
+                others=", ".join(map(str, found.targets)),
+                input=str(ref),
+            )
+        )
 
 
 def _moved(workflow: Workflow, name: str, ref: InputRef) -> Workflow:
@@ -91,7 +125,7 @@ def _moved(workflow: Workflow, name: str, ref: InputRef) -> Workflow:
 def hidden(workflow: Workflow, parameter: str) -> Sidecar:
     found = find_parameter(workflow, parameter)
     if found.hidden:
-        raise UserError(f"`{parameter}` is hidden already.")
+        raise UserError(say("`{parameter}` is hidden already.", parameter=parameter))
     return _with(workflow, found.name, hidden=True)
 
 
@@ -106,12 +140,22 @@ def limited(
     """What is None stays as it is; without any value the limits and the default go."""
     found = find_parameter(workflow, parameter)
     if found.role in FILES:
-        raise UserError(f"`{parameter}` is a file: it has no range, and nobody names it by text.")
+        raise UserError(
+            say(
+                "`{parameter}` is a file: it has no range, and nobody names it by text.",
+                parameter=parameter,
+            )
+        )
     if low is None and high is None and default is None:
         return _with(workflow, found.name, min=None, max=None, default=None)
     is_number = found.type in ("INT", "FLOAT")
     if not is_number and (low is not None or high is not None):
-        raise UserError(f"`{parameter}` is no number, so it has no range. It can have a `default`.")
+        raise UserError(
+            say(
+                "`{parameter}` is no number, so it has no range. It can have a `default`.",
+                parameter=parameter,
+            )
+        )
     bounds = {"min": low, "max": high}
     given: dict[str, Any] = {
         key: _whole(value) for key, value in bounds.items() if value is not None
@@ -122,9 +166,22 @@ def limited(
     bottom = 0 if found.role is Role.SEED and whole.min is None else whole.min
     for bound in given.values():
         if (bottom is not None and bound < bottom) or (whole.max is not None and bound > whole.max):
-            raise UserError(f"ComfyUI takes {bottom:g} to {whole.max:g} for `{parameter}`.")
+            raise UserError(
+                say(
+                    "ComfyUI takes {low} to {high} for `{parameter}`.",
+                    low=f"{bottom:g}",
+                    high=f"{whole.max:g}",
+                    parameter=parameter,
+                )
+            )
     if lowest is not None and highest is not None and lowest > highest:
-        raise UserError(f"The smallest value ({lowest}) is above the largest ({highest}).")
+        raise UserError(
+            say(
+                "The smallest value ({low}) is above the largest ({high}).",
+                low=lowest,
+                high=highest,
+            )
+        )
     if default is not None:
         narrowed = Workflow.of(
             workflow.name, workflow.graph, _with(workflow, found.name, default=None, **given)
@@ -150,8 +207,15 @@ def find_parameter(workflow: Workflow, name: str) -> Parameter:
     parameters = workflow.parameters({})
     found = parameters.get(name.strip()) or parameters.get(_own_name(name))
     if found is None:
-        names = ", ".join(f"`{shown_name(each)}`" for each in parameters) or "none"
-        raise UserError(f"{workflow.name} has no parameter `{name}`. It has: {names}.")
+        names = ", ".join(f"`{shown_name(each)}`" for each in parameters)
+        raise UserError(
+            say(
+                "{workflow} has no parameter `{parameter}`. It has: {parameters}.",
+                workflow=workflow.name,
+                parameter=name,
+                parameters=names or say("none"),
+            )
+        )
     return found
 
 
@@ -191,9 +255,25 @@ def _target(workflow: Workflow, text: str) -> InputRef:
         for name, value in node["inputs"].items():
             if f"{node_id}.{name}" == text:
                 if as_link(value):
-                    raise UserError(f"{text} is linked to another node, so it has no own value.")
-                raise UserError(f"{text} may not be set from Discord: it reaches beyond pictures.")
-    raise UserError(f"{workflow.name} has no input {text[:80]}. It looks like `3.steps`.")
+                    raise UserError(
+                        say(
+                            "{input} is linked to another node, so it has no own value.",
+                            input=text,
+                        )
+                    )
+                raise UserError(
+                    say(
+                        "{input} may not be set from Discord: it reaches beyond pictures.",
+                        input=text,
+                    )
+                )
+    raise UserError(
+        say(
+            "{workflow} has no input {input}. It looks like `3.steps`.",
+            workflow=workflow.name,
+            input=text[:80],
+        )
+    )
 
 
 def _with(workflow: Workflow, name: str, **update: Any) -> Sidecar:

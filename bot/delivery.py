@@ -7,7 +7,6 @@ with a nonce made from the job, after a look whether an earlier try arrived.
 
 import asyncio
 import base64
-import io
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -15,19 +14,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import aiohttp
 import discord
 from discord import ui
 
 from bot.answers import Answers
-from bot.cards import failure_card, is_about, pictures_in, progress_card, result_card, waiting_card
+from bot.cards import failure_card, is_about, progress_card, result_card, waiting_card
 from bot.copies import smaller
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.spool import SpooledFile
 from bot.texts import neutral, size
+from comfy.phrases import Phrase, say
 from comfy.progress import RunProgress
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Delivery:
 
     async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
         """By number and by bytes. What is too large for any message is a page's note later."""
-        limit = min(self._limit_of(job), REQUEST_BYTES)
+        limit = min(self.limit_of(job), REQUEST_BYTES)
         files = [await _small_enough(job, each, limit) for each in files]
         pages: list[list[SpooledFile]] = [[]]
         room = REQUEST_BYTES
@@ -149,69 +149,44 @@ class Delivery:
 
     async def post_result(
         self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
-    ) -> None:
+    ) -> int:
         await self._stop_progress(job)
         first = 1 + sum(len(page) for page in pages[:part])
-        fitting, notes = _fitting(job, pages[part], self._limit_of(job), first)
+        fitting, notes = named(job, pages[part], self.limit_of(job), first)
         if part == 0:
-            notes += [f"{neutral(name, 80)} is no longer on the server." for name in lost]
+            gone = (say("{file} is no longer on the server.", file=neutral(n, 80)) for n in lost)
+            notes += gone
 
-        async def publish(asked: Job, shown: Sequence[SpooledFile], told: Sequence[str]) -> None:
-            await self._publish(job, part, result_card(asked, part, len(pages), shown, told), shown)
+        async def publish(asked: Job, shown: Sequence[SpooledFile], told: Sequence[str]) -> int:
+            card = result_card(asked, part, len(pages), shown, told)
+            return await self._publish(job, part, card, shown)
 
         with _translating():
             try:
-                await publish(job, fitting, notes)
+                return await publish(job, fitting, notes)
             except discord.HTTPException as error:
                 if error.code == _TOO_LARGE or error.status == 413:
-                    await publish(job, [], [*notes, *(_too_large(each) for each in fitting)])
-                elif error.status == 400:  # such as AutoMod, which reads the prompt too
-                    await publish(_without_words(job), fitting, notes)
-                else:
-                    raise
+                    return await publish(job, [], [*notes, *(_too_large(each) for each in fitting)])
+                if error.status == 400:  # such as AutoMod, which reads the prompt too
+                    return await publish(_without_words(job), fitting, notes)
+                raise
 
-    async def post_failure(self, job: Job) -> None:
+    async def post_failure(self, job: Job) -> int:
         await self._stop_progress(job)
         with _translating():
             try:
-                await self._publish(job, 0, failure_card(job))
+                return await self._publish(job, 0, failure_card(job))
             except discord.HTTPException as error:
                 if error.status != 400:
                     raise
-                await self._publish(job, 0, failure_card(_without_words(job)))
-
-    async def repost(
-        self,
-        interaction: discord.Interaction,
-        job: Job,
-        message: discord.Message,
-        pictures: Sequence[bytes],
-    ) -> None:
-        """An earlier result as the answer to a command, buttons and all."""
-        names = [PurePosixPath(url.partition("?")[0]).name for url in pictures_in(message)]
-        files = [
-            discord.File(io.BytesIO(data), name) for data, name in zip(pictures, names, strict=True)
-        ]
-        shown = [SpooledFile(Path(name), name, 0) for name in names]
-        await interaction.edit_original_response(
-            view=result_card(job, 0, 1, shown, []),
-            attachments=files,
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
+                return await self._publish(job, 0, failure_card(_without_words(job)))
 
     async def delete(self, job: Job) -> None:
         """Every message of the result; those that are gone are fine."""
-        since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
-        messages = [discord.Object(job.message_id)] if job.message_id else []
-        if job.parts > 1:
-            async for message in self._channel(job).history(limit=_LOOKBACK, after=since):
-                if message.author == self._client.user and any(
-                    is_about(message, job, part) for part in range(1, job.parts)
-                ):
-                    messages.append(discord.Object(message.id))
-        for each in messages:
+        shown = [job.message_id] if job.message_id else []
+        for message_id in dict.fromkeys([*shown, *job.messages]):
             with suppress(discord.NotFound):
-                await self._channel(job).get_partial_message(each.id).delete()
+                await self._channel(job).get_partial_message(message_id).delete()
 
     async def find_placeholder(self, job: Job) -> int | None:
         """The placeholder of a request whose acknowledgement a crash may have hidden."""
@@ -223,14 +198,11 @@ class Delivery:
 
     async def _publish(
         self, job: Job, part: int, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
-    ) -> None:
+    ) -> int:
         """Edit the placeholder; for a later part, or if it is gone, one new message."""
         if job.request.by_token:
-            if part == 0:
-                await self._answers.edit(job, layout, partial(_attachments, files), wait=True)
-            else:
-                await self._answers.send(job, layout, partial(_attachments, files))
-            return
+            answer = self._answers.edit if part == 0 else self._answers.send
+            return await answer(job, layout, partial(attachments, files))
         if part == 0:
             try:
                 await self._edit(job, layout, files)
@@ -241,29 +213,31 @@ class Delivery:
                 if error.code != _ARCHIVED_THREAD:  # a new message opens it again
                     raise
             else:
-                return
+                assert job.message_id is not None
+                return job.message_id
         earlier = await self._find(job, part)
         if earlier is not None and earlier.id != job.message_id:
-            return
-        await self._channel(job).send(
+            return earlier.id
+        sent = await self._channel(job).send(
             view=layout,
-            files=_attachments(files),
+            files=attachments(files),
             nonce=_nonce(job, part),
             allowed_mentions=discord.AllowedMentions.none(),
         )
+        return sent.id
 
     async def _edit(
         self, job: Job, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
     ) -> None:
         """Through the channel, not the interaction: its token dies after 15 minutes."""
         if job.request.by_token:  # progress: what cannot be shown now is left out
-            await self._answers.edit(job, layout, partial(_attachments, files), wait=False)
+            await self._answers.try_edit(job, layout, partial(attachments, files))
             return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
         await message.edit(
             view=layout,
-            attachments=_attachments(files),
+            attachments=attachments(files),
             allowed_mentions=discord.AllowedMentions.none(),
         )
 
@@ -282,7 +256,8 @@ class Delivery:
             job.request.channel_id, guild_id=job.request.guild_id
         )
 
-    def _limit_of(self, job: Job) -> int:
+    def limit_of(self, job: Job) -> int:
+        """Bytes that one file may have where the job was asked for."""
         guild = self._client.get_guild(job.request.guild_id or 0)
         return guild.filesize_limit if guild else FILE_BYTES
 
@@ -294,15 +269,16 @@ async def _small_enough(job: Job, file: SpooledFile, limit: int) -> SpooledFile:
     copy = await asyncio.to_thread(smaller, file.path, limit)
     if copy is None:
         return file
-    note = (
-        f"{neutral(file.name, 80)} ({size(file.size)}) is too large here, so this is a smaller "
-        f"copy. The original is in ComfyUI's output folder, comfycord/{job.id}."
+    note = say(
+        "{file} ({size}) is too large here, so this is a smaller copy. `Original` gives the whole.",
+        file=neutral(file.name, 80),
+        size=size(file.size),
     )
     bytes_of_copy = (await asyncio.to_thread(copy.stat)).st_size
     return SpooledFile(copy, f"{PurePosixPath(file.name).stem}.webp", bytes_of_copy, note)
 
 
-def _fitting(
+def named(
     job: Job, files: Sequence[SpooledFile], limit: int, first: int
 ) -> tuple[list[SpooledFile], list[str]]:
     """What may be posted, under plain names, and a note for each of the rest.
@@ -315,7 +291,6 @@ def _fitting(
         if file.size > min(limit, REQUEST_BYTES):
             notes.append(_too_large(file))
         else:
-            notes += [file.note] if file.note else []
             suffix = PurePosixPath(file.name).suffix.lower()
             fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
     return fitting, notes
@@ -325,14 +300,15 @@ def _without_words(job: Job) -> Job:
     return replace(job, texts=(), request=replace(job.request, text=""))
 
 
-def _too_large(file: SpooledFile) -> str:
-    return (
-        f"{neutral(file.name, 80)} ({size(file.size)}) is too large to be posted here. It is in "
-        "ComfyUI's output folder."
+def _too_large(file: SpooledFile) -> Phrase:
+    return say(
+        "{file} ({size}) is too large to be posted here. `Original` gives it in pieces.",
+        file=neutral(file.name, 80),
+        size=size(file.size),
     )
 
 
-def _attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
+def attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
     return [discord.File(each.path, filename=each.name) for each in files]
 
 
@@ -350,10 +326,10 @@ def _translating() -> Iterator[None]:
     except discord.HTTPException as error:
         if (error.status == 403 and error.code) or error.code == _UNKNOWN_CHANNEL:
             why = neutral(error.text, 300)
-            raise Undeliverable(f"Discord does not let the bot post: {why}") from error
+            raise Undeliverable(say("Discord does not let the bot post: {why}", why=why)) from error
         if error.status == 400:
             why = neutral(error.text, 300)
-            raise Undeliverable(f"Discord refused the message: {why}") from error
+            raise Undeliverable(say("Discord refused the message: {why}", why=why)) from error
         raise DeliveryDelayed(f"Discord answered {error.status}: {error.text}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise DeliveryDelayed(str(error) or type(error).__name__) from error

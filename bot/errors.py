@@ -17,6 +17,7 @@ from comfy.errors import (
 )
 from comfy.graph import Graph, title
 from comfy.models import Ending, HistoryEntry
+from comfy.phrases import Phrase, say
 
 
 class AppError(Exception):
@@ -43,62 +44,99 @@ def explain(error: BaseException) -> str | None:
     """A sentence for the person, or None where the fault is ours and belongs in the log."""
     match error:
         case UserError() | ParameterError() | LibraryError():
-            return str(error)
+            return _text(error)
         case WorkflowFileError():
-            return f"The file {error}"
+            return say("The file {complaint}", complaint=_text(error))
         case PromptRefused():
-            return "ComfyUI refused this workflow. An admin finds the reason in the log."
+            return say("ComfyUI refused this workflow. An admin finds the reason in the log.")
         case ServerError():
-            return "No ComfyUI server answers right now. Try again in a minute."
+            return say("No ComfyUI server answers right now. Try again in a minute.")
     return None
 
 
+def _text(error: BaseException) -> str:
+    """As it was given: `str(error)` would make a plain text of a phrase."""
+    match error.args:
+        case (str(text), *_):
+            return text
+    return str(error)
+
+
 _COMPLAINTS = {
-    "value_not_in_list": "is not available on the server",
-    "required_input_missing": "is missing",
-    "invalid_input_type": "has the wrong type",
-    "value_smaller_than_min": "is too small",
-    "value_bigger_than_max": "is too large",
-    "custom_validation_failed": "is not accepted",
-    "bad_linked_input": "is linked to an output that does not exist",
-    "return_type_mismatch": "is linked to an output of another type",
+    "value_not_in_list": say("is not available on the server"),
+    "required_input_missing": say("is missing"),
+    "invalid_input_type": say("has the wrong type"),
+    "value_smaller_than_min": say("is too small"),
+    "value_bigger_than_max": say("is too large"),
+    "custom_validation_failed": say("is not accepted"),
+    "bad_linked_input": say("is linked to an output that does not exist"),
+    "return_type_mismatch": say("is linked to an output of another type"),
 }
+_BEYOND = ("value_smaller_than_min", "value_bigger_than_max")
 
 
-def explain_refusal(error: PromptRefused, graph: Graph) -> str:
+def explain_refusal(error: PromptRefused, graph: Graph) -> Phrase:
     """Which input of which node ComfyUI did not take. Its own texts hold server paths."""
     if error.kind in ("missing_node_type", "invalid_prompt"):
-        return "The server lacks a custom node that this workflow needs. Ask a moderator."
+        return say("The server lacks a custom node that this workflow needs. Ask a moderator.")
     if error.kind == "too_old":
-        return "The server's ComfyUI is too old for me. An admin must update it to 0.3.45 or later."
+        return say(
+            "The server's ComfyUI is too old for me. An admin must update it to 0.3.45 or later."
+        )
     if error.kind == "too_large":
-        return "This request is too large for the server. Make it smaller."
+        return say("This request is too large for the server. Make it smaller.")
     for each in error.node_errors:
         if each.kind in _COMPLAINTS:
-            return f"{describe(each, graph)}. Ask a moderator to look at it."
-    return "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."
+            complaint = describe(each, graph)
+            return say("{complaint}. Ask a moderator to look at it.", complaint=complaint)
+    return say("ComfyUI refused this workflow. A moderator can look at it in ComfyUI.")
 
 
-def describe(error: NodeError, graph: Graph) -> str:
+def describe(error: NodeError, graph: Graph) -> Phrase:
     """One complaint of a validation, ComfyUI's or ours, without a full stop."""
     if error.kind == "prompt_no_outputs":
-        return "no node saves or shows anything, so nothing would come out"
-    what = _COMPLAINTS.get(error.kind, "is not accepted")
+        return say("no node saves or shows anything, so nothing would come out")
+    about = {"input": error.input, "node": title(graph, error.node_id)}
+    what = _complaint(error)
     value = graph.get(error.node_id, {}).get("inputs", {}).get(error.input)
+    if not isinstance(value, str | int | float):
+        return say("`{input}` of *{node}* {complaint}", **about, complaint=what)
     brief = " ".join(str(value).replace("`", "'").split())[:80]
-    shown = f" (`{brief}`)" if isinstance(value, str | int | float) else ""
-    return f"`{error.input}` of *{title(graph, error.node_id)}*{shown} {what}"
+    return say(
+        "`{input}` of *{node}* (`{value}`) {complaint}", **about, value=brief, complaint=what
+    )
 
 
-OUT_OF_MEMORY = "The server ran out of memory. Try a smaller size or fewer pictures."
+def _complaint(error: NodeError) -> Phrase:
+    """With the range of a number that is beyond it."""
+    what = _COMPLAINTS.get(error.kind, _COMPLAINTS["custom_validation_failed"])
+    if error.kind not in _BEYOND:
+        return what
+    low = None if error.min is None else _number(error.min)
+    high = None if error.max is None else _number(error.max)
+    if low and high:
+        return say("{complaint}: {low} to {high}", complaint=what, low=low, high=high)
+    if low:
+        return say("{complaint}: at least {low}", complaint=what, low=low)
+    if high:
+        return say("{complaint}: at most {high}", complaint=what, high=high)
+    return what
 
 
-def explain_failure(entry: HistoryEntry, graph: Graph) -> str:
+def _number(value: float) -> str:
+    """8.0 as 8, but the largest seed to its last digit."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+OUT_OF_MEMORY = say("The server ran out of memory. Try a smaller size or fewer pictures.")
+
+
+def explain_failure(entry: HistoryEntry, graph: Graph) -> Phrase:
     if entry.ending is Ending.INTERRUPTED:
-        return "Somebody stopped this job on the server."
+        return say("Somebody stopped this job on the server.")
     if entry.failure is None:
-        return "ComfyUI could not run this workflow."
+        return say("ComfyUI could not run this workflow.")
     if entry.failure.out_of_memory:
         return OUT_OF_MEMORY
     where = title(graph, entry.failure.node_id)
-    return f"The node *{where}* failed. A moderator finds the reason in the log."
+    return say("The node *{node}* failed. A moderator finds the reason in the log.", node=where)

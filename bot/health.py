@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
 
 from bot.errors import describe
 from comfy.client import ComfyClient
@@ -13,6 +14,7 @@ from comfy.errors import AccessDenied, NotComfyUI, ServerError
 from comfy.graph import Graph
 from comfy.library import Library
 from comfy.nodes import NodeTypes, closest_model, missing_models, missing_nodes
+from comfy.phrases import Phrase, say
 from comfy.validation import complaints
 from comfy.workflow import Workflow
 
@@ -45,17 +47,34 @@ async def examine_server(client: ComfyClient, workflows: Mapping[str, Workflow])
             socket = time.perf_counter() - began
         queue, nodes = await asyncio.gather(client.queue(), client.object_info())
     except ServerError as error:
-        return [Finding(Level.FAILURE, f"{error}. {_remedy(error, client.url)}")]
+        remedy = _remedy(error, client.url)
+        return [
+            Finding(Level.FAILURE, say("{problem}. {remedy}", problem=error.args[0], remedy=remedy))
+        ]
     findings = [
-        Finding(Level.OK, f"{client.url} answers in {_ms(http)}, its socket in {_ms(socket)}"),
+        Finding(
+            Level.OK,
+            say(
+                "{server} answers in {time}, its socket in {socket_time}",
+                server=client.url,
+                time=_ms(http),
+                socket_time=_ms(socket),
+            ),
+        ),
         _version(stats.version),
     ]
     for device in stats.devices:
         total, free = device.vram_total / 2**30, device.vram_free / 2**30
-        findings.append(Finding(Level.OK, f"{device.name}: {free:.1f} of {total:.1f} GiB free"))
-    findings.append(
-        Finding(Level.OK, f"queue: {len(queue.running)} running, {len(queue.pending)} waiting")
-    )
+        text = say(
+            "{device}: {free} of {total} GiB free",
+            device=device.name,
+            free=f"{free:.1f}",
+            total=f"{total:.1f}",
+        )
+        findings.append(Finding(Level.OK, text))
+    running, waiting = len(queue.running), len(queue.pending)
+    text = say("queue: {running} running, {waiting} waiting", running=running, waiting=waiting)
+    findings.append(Finding(Level.OK, text))
     return findings + [
         _workflow_finding(each, nodes) for each in sorted(workflows.values(), key=lambda w: w.name)
     ]
@@ -63,14 +82,23 @@ async def examine_server(client: ComfyClient, workflows: Mapping[str, Workflow])
 
 def library_findings(library: Library) -> list[Finding]:
     """What the workflows folder itself has to say."""
-    problems = library.problems.items()
-    findings = [Finding(Level.WARNING, f"{name} {text}") for name, text in problems]
+    findings = [
+        Finding(Level.WARNING, say("{file} {complaint}", file=name, complaint=text))
+        for name, text in library.problems.items()
+    ]
+    folder = str(library.folder)
     if not library.folder.is_dir():
-        text = f"The workflows folder {library.folder} does not exist. Make it, or change the key."
+        text = say(
+            "The workflows folder {folder} does not exist. Make it, or change the key.",
+            folder=folder,
+        )
         findings.append(Finding(Level.FAILURE, text))
     elif not library.workflows:
-        remedy = "Put an API-format export (*.json) into it."
-        text = f"The workflows folder {library.folder} holds no workflow. {remedy}"
+        text = say(
+            "The workflows folder {folder} holds no workflow. "
+            "Put an API-format export (*.json) into it.",
+            folder=folder,
+        )
         findings.append(Finding(Level.FAILURE, text))
     return findings
 
@@ -78,19 +106,24 @@ def library_findings(library: Library) -> list[Finding]:
 def examine_workflow(graph: Graph, nodes: NodeTypes) -> list[str]:
     """What keeps a server with these nodes from running it, in sentences; empty if nothing does."""
     if lacking := missing_nodes(graph, nodes):
-        return [f"lacks the nodes {', '.join(lacking)}. Install them with ComfyUI-Manager."]
+        names = ", ".join(lacking)
+        return [say("lacks the nodes {nodes}. Install them with ComfyUI-Manager.", nodes=names)]
     models = missing_models(graph, nodes)
-    told = []
+    told: list[str] = []
     for value in dict.fromkeys(each.value for each in models):
         first = next(each for each in models if each.value == value)
-        closest = closest_model(first, graph, nodes)
-        remedy = (
-            f"The closest is {closest}." if closest else "Download it into ComfyUI's models folder."
-        )
-        told.append(f"lacks the file {value}. {remedy}")
+        if closest := closest_model(first, graph, nodes):
+            text = say(
+                "lacks the file {file}. The closest is {closest}.", file=value, closest=closest
+            )
+        else:
+            text = say(
+                "lacks the file {file}. Download it into ComfyUI's models folder.", file=value
+            )
+        told.append(text)
     known = {(each.node_id, each.input) for each in models}
     told += [
-        f"{describe(each, graph)}."
+        say("{complaint}.", complaint=describe(each, graph))
         for each in complaints(graph, nodes)
         if (each.node_id, each.input) not in known
     ]
@@ -99,31 +132,45 @@ def examine_workflow(graph: Graph, nodes: NodeTypes) -> list[str]:
 
 def _workflow_finding(workflow: Workflow, nodes: NodeTypes) -> Finding:
     if problems := examine_workflow(workflow.graph, nodes):
-        more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
-        return Finding(Level.WARNING, f"{workflow.name}: {' '.join(problems[:3])}{more}")
-    return Finding(Level.OK, f"{workflow.name} can run")
+        told = problems[:3]
+        if len(problems) > 3:
+            told.append(say("And {number} more.", number=len(problems) - 3))
+        text = say(
+            "{workflow}: {problems}", workflow=workflow.name, problems=reduce(_followed, told)
+        )
+        return Finding(Level.WARNING, text)
+    return Finding(Level.OK, say("{workflow} can run", workflow=workflow.name))
+
+
+def _followed(one: str, other: str) -> str:
+    return say("{one} {other}", one=one, other=other)
 
 
 def _version(version: str) -> Finding:
     numbers = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
     wanted = ".".join(str(part) for part in SAFE_VERSION)
     if numbers is None:
-        return Finding(Level.WARNING, f"ComfyUI does not tell its version; {wanted} is safe")
+        text = say("ComfyUI does not tell its version; {wanted} is safe", wanted=wanted)
+        return Finding(Level.WARNING, text)
     if tuple(int(part or 0) for part in numbers.groups()) >= SAFE_VERSION:
         return Finding(Level.OK, f"ComfyUI {version}")
-    return Finding(
-        Level.WARNING,
-        f"ComfyUI {version} has known security holes. Update it to {wanted} or later.",
+    text = say(
+        "ComfyUI {version} has known security holes. Update it to {wanted} or later.",
+        version=version,
+        wanted=wanted,
     )
+    return Finding(Level.WARNING, text)
 
 
-def _remedy(error: ServerError, url: str) -> str:
+def _remedy(error: ServerError, url: str) -> Phrase:
     match error:
         case AccessDenied():
-            return "Set COMFYUI_TOKEN_<NAME> or COMFYUI_LOGIN_<NAME> in the environment."
+            return say("Set COMFYUI_TOKEN_<NAME> or COMFYUI_LOGIN_<NAME> in the environment.")
         case NotComfyUI():
-            return "Is the port right? Is there a path prefix, or a login page in front?"
-    return f"Is ComfyUI running, and does {url} open in a browser on this machine?"
+            return say("Is the port right? Is there a path prefix, or a login page in front?")
+    return say(
+        "Is ComfyUI running, and does {server} open in a browser on this machine?", server=url
+    )
 
 
 def _ms(seconds: float) -> str:

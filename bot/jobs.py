@@ -87,6 +87,9 @@ class Request:
     uploads: Mapping[InputRef, str] = field(default_factory=dict)  # input → name of a kept file
     by_token: bool = False  # private, or where the bot is no member: see bot/answers.py
     keep_metadata: bool = False  # the workflow may stay in the files that are posted
+    spoiler: bool = False  # pictures are posted hidden
+    nth: int = 0  # of several that one interaction asked for
+    locale: str = "en-US"  # Discord's code of the person's language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ class Job:
     """A request and how far it is.
 
     *message_id* is the placeholder's; None until Discord has acknowledged the command.
-    *told*: a person can see the end. *parts* counts the messages of the result already posted.
+    *told*: a person can see the end. *messages*: those of the result already posted, in order.
     """
 
     request: Request
@@ -107,7 +110,7 @@ class Job:
     texts: tuple[str, ...] = ()
     note: str = ""  # why it failed, or what was left out: worded for people
     seconds: float | None = None  # run time on the server
-    parts: int = 0
+    messages: tuple[int, ...] = ()
     told: bool = False
     submitted_at: datetime | None = None
     finished_at: datetime | None = None

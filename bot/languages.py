@@ -72,6 +72,12 @@ def language(locale: str) -> Language:
     return Language(gettext.GNUTranslations(compiled))
 
 
+def load() -> None:
+    """Reads every catalogue once, so that nobody waits for it later."""
+    for path in FOLDER.glob("*.po"):
+        language(path.stem)
+
+
 def language_of(interaction: discord.Interaction) -> Language:
     return language(str(interaction.locale))
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 from bot.audit import Change, difference
@@ -18,6 +19,7 @@ from comfy.errors import ConversionError, LibraryError, WorkflowFileError
 from comfy.graph import Graph
 from comfy.library import Library
 from comfy.nodes import missing_nodes
+from comfy.phrases import say, say_count, written
 from comfy.validation import complaints
 from comfy.values import refuse_dangerous
 from comfy.workflow import Sidecar, Workflow, check_name, name_of
@@ -45,7 +47,7 @@ def dry_run(workflow: Workflow, servers: Servers) -> dict[str, list[str]]:
     return {
         name: examine_workflow(workflow.graph, server.nodes)
         if server.nodes
-        else [f"does not answer ({server.problem})."]
+        else [say("does not answer ({problem}).", problem=server.problem)]
         for name, server in servers.items()
     }
 
@@ -64,21 +66,30 @@ class Moderator:
         """An upload in any format becomes a workflow, or nothing changes."""
         name = _checked(name) if name is not None else name_of(filename)
         if not name:
-            raise UserError("I cannot make a name of this file's. Give a `name`.")
+            raise UserError(say("I cannot make a name of this file's. Give a `name`."))
         file = await asyncio.to_thread(read, data)
         info: dict[str, Any] = {}
         if file.editor is not None:
             info = await self.servers.raw_object_info()
             if file.needs_server and not info:
                 raise UserError(
-                    "This file is in the editor's format, which only a ComfyUI server can explain, "
-                    "and none answers now. Try again, or upload Workflow > Export (API)."
+                    say(
+                        "This file is in the editor's format, which only a ComfyUI server can "
+                        "explain, and none answers now. Try again, or upload "
+                        "Workflow > Export (API)."
+                    )
                 )
         try:
             graph, note = await asyncio.to_thread(to_graph, file, info)
         except ConversionError as error:
-            remedy = " Install them with ComfyUI-Manager and add it again." if error.missing else ""
-            raise WorkflowFileError(f"{error}{remedy}") from error
+            if not error.missing:
+                raise
+            raise WorkflowFileError(
+                say(
+                    "{complaint} Install them with ComfyUI-Manager and add it again.",
+                    complaint=error.args[0],
+                )
+            ) from error
         await asyncio.to_thread(self._refuse, graph)
         added = await self.library.add(name, graph, replace=replace)
         workflow = self.library.workflows[name]
@@ -87,7 +98,8 @@ class Moderator:
         notes = [note] if note else []
         if added.dropped:
             names = ", ".join(added.dropped)
-            notes.append(f"Its settings of {names} did not fit any more and are gone.")
+            note = say("Its settings of {names} did not fit any more and are gone.", names=names)
+            notes.append(note)
         problems = await asyncio.to_thread(dry_run, workflow, self.servers)
         return Report(workflow, file.format, added.replaced, problems, notes)
 
@@ -112,7 +124,13 @@ class Moderator:
         try:
             before, after = await self.library.configure(name, change)
         except WorkflowFileError as error:
-            raise UserError(f"That does not work: {name} {error}") from error
+            raise UserError(
+                say(
+                    "That does not work: {workflow} {complaint}",
+                    workflow=name,
+                    complaint=error.args[0],
+                )
+            ) from error
         if before.sidecar != after.sidecar:
             await self._record(name, action, *difference(before.sidecar, after.sidecar))
         return after
@@ -130,7 +148,7 @@ class Moderator:
 
     async def set_default(self, name: str | None, channel_id: int | None) -> None:
         if name is not None and name not in self.library.workflows:
-            raise LibraryError(f"There is no workflow named {name}.")
+            raise LibraryError(say("There is no workflow named {name}.", name=name))
         before = await self.store.default_workflow(self.guild_id, channel_id)
         await self.store.set_default(self.guild_id, channel_id, name)
         where = f"default in {channel_id}" if channel_id else "default"
@@ -143,18 +161,26 @@ class Moderator:
         away = [name for name, server in self.servers.items() if not server.nodes]
         if away and missing_nodes(graph, nodes):
             raise UserError(
-                f"{' and '.join(away)} did not answer yet, so I cannot check all nodes of this "
-                "file. Try again when `/test_comfy` is happy."
+                say(
+                    "{servers} did not answer yet, so I cannot check all nodes of this file. "
+                    "Try again when `/test_comfy` is happy.",
+                    servers=reduce(_both, away),
+                )
             )
         refuse_dangerous(graph, nodes)
         if nodes and not missing_nodes(graph, nodes):
             for each in complaints(graph, nodes):
                 if each.kind == "prompt_no_outputs":
-                    raise WorkflowFileError("has no node that saves or shows anything. Add one.")
-                if each.kind in _HOPELESS:
-                    where = f"{each.node_id}.{each.input}"
                     raise WorkflowFileError(
-                        f"links {where} to something that is not: {each.details}."
+                        say("has no node that saves or shows anything. Add one.")
+                    )
+                if each.kind in _HOPELESS:
+                    raise WorkflowFileError(
+                        say(
+                            "links {input} to something that is not: {details}.",
+                            input=f"{each.node_id}.{each.input}",
+                            details=each.details,
+                        )
                     )
 
     async def _record(
@@ -180,7 +206,11 @@ def _checked(name: str) -> str:
     try:
         return check_name(name)
     except WorkflowFileError as error:
-        raise UserError(f"It {error}") from error
+        raise UserError(say("It {complaint}", complaint=error.args[0])) from error
+
+
+def _both(one: str, other: str) -> str:
+    return say("{one} and {other}", one=one, other=other)
 
 
 def _about(workflow: Workflow | None) -> dict[str, Any]:
@@ -188,4 +218,6 @@ def _about(workflow: Workflow | None) -> dict[str, Any]:
         return {}
     text = json.dumps(workflow.graph, sort_keys=True)
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return {"graph": f"{len(workflow.graph)} nodes, {mark}"}
+    number = len(workflow.graph)
+    told = say_count("{number} node, {mark}", "{number} nodes, {mark}", number, mark=mark)
+    return {"graph": written(told)}

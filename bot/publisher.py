@@ -19,7 +19,8 @@ class DeliveryDelayed(Exception):
 class Publisher(Protocol):
     """Where people see jobs. Every method may be repeated with the same visible effect.
 
-    All but `show_progress` raise `DeliveryDelayed` or `Undeliverable`.
+    All but `show_progress` raise `DeliveryDelayed` or `Undeliverable`. What posts gives the id of
+    the message that then shows it.
     """
 
     def show_progress(self, job: Job, progress: RunProgress) -> None: ...
@@ -30,8 +31,8 @@ class Publisher(Protocol):
 
     async def post_result(
         self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
-    ) -> None: ...
+    ) -> int: ...
 
-    async def post_failure(self, job: Job) -> None: ...
+    async def post_failure(self, job: Job) -> int: ...
 
     async def find_placeholder(self, job: Job) -> int | None: ...

@@ -3,7 +3,7 @@
 import json
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,14 +11,16 @@ from typing import Any
 from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
-from bot.wishes import Wish
+from bot.wishes import Wish, permuted
 from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
+from comfy.phrases import say
 from comfy.values import SEED_MAX, coerce, overrides
 from comfy.workflow import Workflow, limited
 
 PROMPT_MAX = 6000  # Discord's own limit for a text option
+SEVERAL_MAX = 100  # jobs that one request may ask for; limits are far below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Author:
     roles: frozenset[int] = frozenset()
     parent_id: int | None = None  # of a thread: its channel
     by_token: bool = False  # the bot is no member there
+    adult: bool = False  # Discord restricts the channel by age
+    locale: str = "en-US"
 
 
 def build(
@@ -58,7 +62,7 @@ def build(
         targets = _prompt_targets(workflow, parameters, wish.node)
         inputs |= dict.fromkeys(targets, text)
     elif wish.node is not None:
-        raise UserError("`node` says where the prompt goes, so it needs a `prompt` too.")
+        raise UserError(say("`node` says where the prompt goes, so it needs a `prompt` too."))
     uploads = _uploads(workflow, parameters, wish)
     graph = with_inputs(workflow.graph, inputs)
     _check_size(graph, parameters, limits)
@@ -80,20 +84,44 @@ def build(
         uploads=uploads,
         by_token=wish.private or author.by_token,
         keep_metadata=workflow.sidecar.keep_metadata,
+        spoiler=workflow.sidecar.spoiler,
+        locale=author.locale,
     )
+
+
+def several(workflow: Workflow, wish: Wish) -> Iterator[Wish]:
+    """One wish for each choice of `{a|b}`, and for each picture where a workflow makes only one."""
+    values = dict(wish.values)
+    many = 1
+    if Role.BATCH not in open_parameters(workflow.parameters({})):
+        many = _batch(values.pop(Role.BATCH.value, 1))
+    prompts = permuted(wish.prompt) if wish.prompt is not None else [None]
+    for prompt in prompts:
+        for _ in range(many):
+            yield replace(wish, prompt=prompt, values=values)
+
+
+def _batch(value: Any) -> int:
+    if not isinstance(value, int) or not 1 <= value <= SEVERAL_MAX:
+        raise UserError(say("`batch` must be between 1 and {most}.", most=SEVERAL_MAX))
+    return value
 
 
 def check_allowed(workflow: Workflow, author: Author) -> None:
     """`UserError` says who may use the workflow, and where."""
-    allow = workflow.sidecar.allow
+    allow, name = workflow.sidecar.allow, workflow.name
     if not workflow.sidecar.enabled:
-        raise UserError(f"{workflow.name} is switched off. A moderator can switch it on again.")
+        raise UserError(
+            say("{name} is switched off. A moderator can switch it on again.", name=name)
+        )
     if allow.roles and not author.roles & set(allow.roles):
         roles = ", ".join(f"<@&{each}>" for each in allow.roles)
-        raise UserError(f"{workflow.name} is only for {roles}.")
+        raise UserError(say("{name} is only for {roles}.", name=name, roles=roles))
     if allow.channels and not {author.channel_id, author.parent_id} & set(allow.channels):
         channels = ", ".join(f"<#{each}>" for each in allow.channels)
-        raise UserError(f"{workflow.name} works only in {channels}.")
+        raise UserError(say("{name} works only in {channels}.", name=name, channels=channels))
+    if workflow.sidecar.nsfw and not author.adult:
+        raise UserError(say("{name} works only in age-restricted channels.", name=name))
 
 
 def may_use(workflow: Workflow, author: Author) -> bool:
@@ -104,15 +132,63 @@ def may_use(workflow: Workflow, author: Author) -> bool:
     return True
 
 
-def check_limits(limits: Limits, *, mine: int, pending: int) -> None:
-    """*mine*: this person's open jobs; *pending*: everybody's waiting ones."""
-    if mine >= limits.jobs_per_user:
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """*mine*: this person's open jobs; *pending*: everybody's waiting ones.
+
+    *today*, *gpu_seconds*: what this person asked for and used in the last 24 hours.
+    """
+
+    mine: int = 0
+    pending: int = 0
+    today: int = 0
+    gpu_seconds: float = 0.0
+
+
+def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
+    """*asked*: how many jobs are wanted at once. Every refusal says what is left."""
+    left = limits.jobs_per_user - usage.mine
+    if left <= 0:
         raise UserError(
-            f"You have {mine} jobs waiting or running, and {limits.jobs_per_user} is the most. "
-            "Try again when one of them is done."
+            say(
+                "You have {number} jobs waiting or running, and {most} is the most. "
+                "Try again when one of them is done.",
+                number=usage.mine,
+                most=limits.jobs_per_user,
+            )
         )
-    if pending >= limits.queue:
-        raise UserError(f"The queue is full ({pending} jobs wait). Try again in a few minutes.")
+    if asked > left:
+        raise UserError(
+            say(
+                "This makes {number} jobs, and you may have {left} more waiting or running.",
+                number=asked,
+                left=left,
+            )
+        )
+    if limits.jobs_per_day is not None and usage.today + asked > limits.jobs_per_day:
+        raise UserError(
+            say(
+                "You may ask for {most} pictures in 24 hours, and {left} of them are left. "
+                "Try again later.",
+                most=limits.jobs_per_day,
+                left=max(0, limits.jobs_per_day - usage.today),
+            )
+        )
+    if limits.gpu_seconds_per_day is not None and usage.gpu_seconds >= limits.gpu_seconds_per_day:
+        raise UserError(
+            say(
+                "You may use {most} seconds of GPU time in 24 hours, and 0 of them are left. "
+                "Try again later.",
+                most=limits.gpu_seconds_per_day,
+            )
+        )
+    if usage.pending + asked > limits.queue:
+        raise UserError(
+            say(
+                "The queue is full ({number} jobs wait). Try again in a few minutes.",
+                number=usage.pending,
+            )
+        )
 
 
 def target_nodes(workflow: Workflow) -> list[str]:
@@ -145,11 +221,20 @@ def _uploads(
     """Which input takes which kept file. A file that the servers have already may be left out."""
     files = {n: each for n, each in parameters.items() if each.role in FILES and not each.hidden}
     if unknown := wish.files.keys() - files.keys():
-        names = ", ".join(f"`{each}`" for each in files) or "no files"
-        raise UserError(f"*{workflow.title}* takes no `{min(unknown)}`. It takes {names}.")
+        names = ", ".join(f"`{each}`" for each in files) or say("no files")
+        raise UserError(
+            say(
+                "*{workflow}* takes no `{name}`. It takes {names}.",
+                workflow=workflow.title,
+                name=min(unknown),
+                names=names,
+            )
+        )
     for name, each in files.items():
         if name not in wish.files and each.choices and each.default not in each.choices:
-            raise UserError(f"*{workflow.title}* needs a file: give `{name}`.")
+            raise UserError(
+                say("*{workflow}* needs a file: give `{name}`.", workflow=workflow.title, name=name)
+            )
     return {ref: wish.files[name] for name in wish.files for ref in files[name].targets}
 
 
@@ -159,7 +244,9 @@ def _settings(text: str | None) -> dict[str, str]:
     for word in _words(text or ""):
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise UserError('`settings` looks like `steps=20 sampler=euler`, with "…" for spaces.')
+            raise UserError(
+                say('`settings` looks like `steps=20 sampler=euler`, with "…" for spaces.')
+            )
         result[name] = value
     return result
 
@@ -176,7 +263,7 @@ def _words(text: str) -> list[str]:
         else:
             word += letter
     if quoted:
-        raise UserError('`settings` has a `"` that is never closed.')
+        raise UserError(say('`settings` has a `"` that is never closed.'))
     return words
 
 
@@ -185,8 +272,15 @@ def _open_parameter(
 ) -> Parameter:
     known = open_parameters(parameters)
     if name not in known:
-        names = ", ".join(f"`{each}`" for each in known) or "no parameters"
-        raise UserError(f"*{workflow.title}* has no `{name}`. It has: {names}.")
+        names = ", ".join(f"`{each}`" for each in known) or say("no parameters")
+        raise UserError(
+            say(
+                "*{workflow}* has no `{name}`. It has: {names}.",
+                workflow=workflow.title,
+                name=name,
+                names=names,
+            )
+        )
     return known[name]
 
 
@@ -203,7 +297,10 @@ def _overrides(text: str) -> Any:
         return json.loads(text, object_pairs_hook=no_twins, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            '`overrides` is not valid JSON. It looks like {"6": {"inputs": {"text": "a cat"}}}.'
+            say(
+                "`overrides` is not valid JSON. "
+                'It looks like {{"6": {{"inputs": {{"text": "a cat"}}}}}}.'
+            )
         ) from error
 
 
@@ -233,13 +330,19 @@ def _random_seed(parameter: Parameter) -> int:
 def _checked_prompt(prompt: str) -> str:
     text = prompt.replace("\x00", "").strip()
     if not text:
-        raise UserError("The prompt is empty. Say what the picture should show.")
+        raise UserError(say("The prompt is empty. Say what the picture should show."))
     if len(text) > PROMPT_MAX:
-        raise UserError(f"The prompt has {len(text)} characters, and {PROMPT_MAX} is the most.")
+        raise UserError(
+            say(
+                "The prompt has {number} characters, and {most} is the most.",
+                number=len(text),
+                most=PROMPT_MAX,
+            )
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError("The prompt holds a broken character. Type it again.") from error
+        raise UserError(say("The prompt holds a broken character. Type it again.")) from error
     return text
 
 
@@ -254,16 +357,18 @@ def _prompt_targets(
         hidden = _hidden(parameters)
         refs = [ref for ref in text_inputs(workflow.graph) if ref.node_id == node]
         if not refs or hidden & set(refs):
-            raise UserError(f"Target node {node} is not a text input node")
+            raise UserError(say("Target node {node} is not a text input node", node=node))
         return (refs[0],)
     if Role.TEXT in parameters:
         if parameters[Role.TEXT].hidden:
-            raise UserError(f"*{workflow.title}* takes no prompt: its text is fixed.")
+            raise UserError(
+                say("*{workflow}* takes no prompt: its text is fixed.", workflow=workflow.title)
+            )
         return parameters[Role.TEXT].targets
     negative = {r for p in parameters.values() if p.role is Role.NEGATIVE for r in p.targets}
     first = first_text_input(workflow.graph, negative)
     if first is None:
-        raise UserError("No suitable text input node found in workflow")
+        raise UserError(say("No suitable text input node found in workflow"))
     return (first,)
 
 
@@ -275,8 +380,14 @@ def _check_size(graph: Graph, parameters: Mapping[str, Parameter], limits: Limit
         many = 1 if batch is None else batch
         if width * height * many > limits.pixels:
             raise UserError(
-                f"{width} x {height} x {many} is too large: at most {limits.pixels:,} pixels "
-                "in all. Make it smaller."
+                say(
+                    "{width} x {height} x {many} is too large: at most {pixels} pixels in all. "
+                    "Make it smaller.",
+                    width=width,
+                    height=height,
+                    many=many,
+                    pixels=f"{limits.pixels:,}",
+                )
             )
 
 

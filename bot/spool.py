@@ -56,10 +56,9 @@ class Spool:
         A server that does not answer is waited for until *until*; what it answers wrongly three
         times is lost.
         """
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
         fetched: list[SpooledFile] = []
         lost: list[str] = []
-        try:
+        async with self.room() as folder:
             for number, file in enumerate(job.outputs):
                 assert client is not None
                 copy = await self._patiently(client, file, folder / f"{number}", until)
@@ -72,6 +71,13 @@ class Spool:
                     copy = replace(copy, size=size)
                 fetched.append(copy)
             yield fetched, lost
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[Path]:
+        """A folder for as long as the block lasts."""
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        try:
+            yield folder
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

@@ -1,27 +1,20 @@
 """The only SQL. Every change of a job is a compare-and-set on its state, committed at once."""
 
-import asyncio
 import contextlib
 import json
 import logging
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import alembic.command
-import alembic.config
-import alembic.util
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bot.audit import Change
-from bot.errors import StoreError
+from bot.database import Database
 from bot.jobs import Job, JobState, Request
+from bot.requests import Usage
 from bot.tables import (
     audit,
     change_of,
@@ -29,6 +22,7 @@ from bot.tables import (
     drafts,
     job_of,
     jobs,
+    presets,
     progress_row,
     request_row,
     tokens,
@@ -37,8 +31,10 @@ from bot.wishes import Wish
 
 log = logging.getLogger(__name__)
 
-_DRAFTS_KEPT = timedelta(days=1)
+_DAY = timedelta(days=1)
+_CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _OPEN_STATES = [state for state in JobState if not state.final]
+_FINAL_STATES = [state for state in JobState if state.final]
 _is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
 
 
@@ -60,6 +56,12 @@ class Token(NamedTuple):
     at: datetime
 
 
+class Preset(NamedTuple):
+    name: str
+    code: str
+    wish: Wish
+
+
 class Waiting(NamedTuple):
     """How many wait; *first_place*: of the person's next one, 0 if there is none."""
 
@@ -71,37 +73,15 @@ class Waiting(NamedTuple):
 class Store:
     """Jobs in a database. Open one with `Store.open(url)`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._closed = False
-        self._writing = asyncio.Lock()
-        self._under_way: set[asyncio.Task[sa.CursorResult[Any]]] = set()
+    def __init__(self, database: Database) -> None:
+        self._write, self._execute = database.write, database.execute
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator["Store"]:
         """*url* as in config.yaml. The file and its folder are made, the schema brought up."""
-        engine = _engine(url)
-        try:
-            try:
-                async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade)
-                    await connection.commit()
-            except sa.exc.DatabaseError as error:
-                raise StoreError(f"The database {url} cannot be opened: {error.orig}.") from error
-            except alembic.util.CommandError as error:
-                raise StoreError(
-                    f"The database {url} was written by a newer Comfycord. "
-                    "Update the bot, or name another file."
-                ) from error
-            store = cls(engine)
-            try:
-                yield store
-            finally:
-                store._closed = True
-                await asyncio.gather(*store._under_way, return_exceptions=True)
-        finally:
-            await engine.dispose()
+        async with Database.open(url) as database:
+            yield cls(database)
 
     async def add(self, request: Request) -> bool:
         """A row for a request that is not acknowledged yet. False: this interaction is known."""
@@ -128,6 +108,20 @@ class Store:
             .values(**progress_row(after))
         )
         return result == 1
+
+    async def keep(self, before: Job, after: Job) -> Job:
+        """The job as it then is: another hand (a cancel) may have been faster."""
+        if await self.save(before, after):
+            return after
+        return await self.get(before.id) or after
+
+    async def move(self, job: Job, state: JobState, **changes: Any) -> Job:
+        """The same for a move to another state, which is logged."""
+        moved = await self.keep(job, job.to(state, **changes))
+        where = f" on {moved.server}" if moved.server else ""
+        user = job.request.user_id
+        log.info("job %s of user %s: %s%s", job.short_id, user, moved.state, where)
+        return moved
 
     async def get(self, job_id: str) -> Job | None:
         return await self._one(jobs.c.id == job_id)
@@ -177,19 +171,46 @@ class Store:
         return await self._many(jobs.c.user_id == user_id, is_open, order=jobs.c.number.asc())
 
     async def everything_of(self, user_id: int) -> list[dict[str, Any]]:
-        """Every row about a person, as it is stored."""
-        query = sa.select(jobs).where(jobs.c.user_id == user_id).order_by(jobs.c.number)
+        """Every row about a person's requests, as it is stored."""
+        return await self._rows_of(jobs, user_id)
+
+    async def other_rows_of(self, user_id: int) -> dict[str, list[dict[str, Any]]]:
+        """By kind: what a person keeps besides, and did as a moderator."""
+        kinds = {"drafts": drafts, "presets": presets, "moderation": audit}
+        return {kind: await self._rows_of(table, user_id) for kind, table in kinds.items()}
+
+    async def _rows_of(self, table: sa.Table, user_id: int) -> list[dict[str, Any]]:
+        query = sa.select(table).where(table.c.user_id == user_id)
         return [dict(row._mapping) for row in (await self._execute(query)).all()]
 
     async def forget(self, user_id: int) -> tuple[set[str], int]:
-        """Deletes what ended; the files that nobody else uses, and how many rows it was."""
-        mine = (jobs.c.user_id == user_id) & jobs.c.state.in_([s for s in JobState if s.final])
+        """Deletes what ended; the files that nobody else uses, and how many requests it was.
+
+        What still runs goes with `forget_over`. The audit log keeps what was done, not by whom.
+        """
+        mine = jobs.c.user_id == user_id
+        await self._write(sa.update(jobs).where(mine).values(forgotten=True))
+        for table in (drafts, presets):
+            await self._write(sa.delete(table).where(table.c.user_id == user_id))
+        await self._write(sa.update(audit).where(audit.c.user_id == user_id).values(user_id=0))
+        return await self._delete(mine & jobs.c.state.in_(_FINAL_STATES))
+
+    async def forget_over(self, job_id: str) -> set[str]:
+        """Deletes a job that ended after its person was forgotten; the files nobody else uses."""
+        where = (jobs.c.id == job_id) & jobs.c.forgotten & jobs.c.told
+        if not await self._count(where & jobs.c.state.in_(_FINAL_STATES)):
+            return set()
+        files, _ = await self._delete(where)
+        return files
+
+    async def _delete(self, where: sa.ColumnElement[bool]) -> tuple[set[str], int]:
         used = sa.select(jobs.c.uploads).where(jobs.c.uploads != "[]")
-        files = _files_in(await self._execute(used.where(mine)))
-        ids = sa.select(jobs.c.id).where(mine)
+        files = _files_in(await self._execute(used.where(where)))
+        ids = sa.select(jobs.c.id).where(where)
         await self._write(sa.delete(tokens).where(tokens.c.job_id.in_(ids)))
-        number = await self._write(sa.delete(jobs).where(mine))
-        await self._write(sa.delete(drafts).where(drafts.c.user_id == user_id))
+        number = await self._write(sa.delete(jobs).where(where))
+        if not files:
+            return files, number
         wishes = (await self._execute(sa.select(drafts.c.wish))).scalars().all()
         drafted = {n for each in wishes for n in Wish.from_json(json.loads(each)).files.values()}
         return files - _files_in(await self._execute(used)) - drafted, number
@@ -201,7 +222,8 @@ class Store:
 
     async def in_flight(self) -> list[Job]:
         """Everything that left our queue and still needs a step, oldest first."""
-        untold = jobs.c.state.in_([s for s in JobState if s.final]) & sa.not_(jobs.c.told)
+        ended = jobs.c.state.in_(_FINAL_STATES)
+        untold = ended & (sa.not_(jobs.c.told) | jobs.c.forgotten)
         moving = jobs.c.state.in_([s for s in _OPEN_STATES if s is not JobState.PENDING])
         acknowledged = jobs.c.message_id.is_not(None)
         return await self._many(acknowledged, moving | untold, order=jobs.c.number.asc())
@@ -215,14 +237,23 @@ class Store:
         before = sa.select(jobs.c.number).where(jobs.c.id == job.id).scalar_subquery()
         return 1 + await self._count(_is_pending, jobs.c.number < before)
 
-    async def load(self, user_id: int) -> tuple[int, int]:
-        """How many jobs of this person are open, and how many of everybody wait."""
-        count = sa.select(sa.func.count()).select_from(jobs)
-        mine = count.where(jobs.c.user_id == user_id, jobs.c.state.in_(_OPEN_STATES))
-        everybody = count.where(_is_pending)
-        query = sa.select(mine.scalar_subquery(), everybody.scalar_subquery())
-        first, second = list((await self._execute(query)).one())
-        return first, second
+    async def usage(self, user_id: int, now: datetime) -> Usage:
+        """Jobs that Discord has not shown yet count: ten commands at once are ten."""
+        mine = jobs.c.user_id == user_id
+        day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
+        count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
+        query = sa.select(
+            *(
+                sa.select(each).select_from(jobs).where(where).scalar_subquery()
+                for each, where in (
+                    (count, mine & jobs.c.state.in_(_OPEN_STATES)),
+                    (count, jobs.c.state == JobState.PENDING),
+                    (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
+                    (spent, day),
+                )
+            )
+        )
+        return Usage(*(await self._execute(query)).one())
 
     # Tokens of interactions, by which alone some answers are reached
 
@@ -233,7 +264,7 @@ class Store:
         if not await self._write(sa.update(tokens).where(mine).values(**row)):
             with contextlib.suppress(sa.exc.IntegrityError):  # another click was faster
                 await self._write(sa.insert(tokens).values(job_id=job_id, **row))
-        old = (token.at - _DRAFTS_KEPT).timestamp()
+        old = (token.at - _DAY).timestamp()
         await self._write(sa.delete(tokens).where(tokens.c.at < old))
 
     async def token(self, job_id: str) -> Token | None:
@@ -262,7 +293,7 @@ class Store:
         if not await self._write(sa.update(drafts).where(mine).values(**row)):
             with contextlib.suppress(sa.exc.IntegrityError):
                 await self._write(sa.insert(drafts).values(job_id=job_id, user_id=user_id, **row))
-        old = drafts.c.created_at < (now - _DRAFTS_KEPT).timestamp()
+        old = drafts.c.created_at < (now - _DAY).timestamp()
         await self._write(sa.delete(drafts).where(old))
 
     async def draft(self, job_id: str, user_id: int) -> Wish | None:
@@ -275,6 +306,35 @@ class Store:
         wish = await self.draft(job_id, user_id)
         gone = await self._write(sa.delete(drafts).where(_draft_of(job_id, user_id)))
         return wish if gone else None
+
+    # Settings that people keep
+
+    async def keep_preset(self, user_id: int, preset: Preset) -> Preset:
+        """A name that is used already gets the new settings, and keeps its code."""
+        text = json.dumps(preset.wish.to_json(), ensure_ascii=False)
+        row = {"wish": text, "created_at": datetime.now(UTC).timestamp()}
+        named = (presets.c.user_id == user_id) & (presets.c.name == preset.name)
+        if not await self._write(sa.update(presets).where(named).values(**row)):
+            new = {"user_id": user_id, "name": preset.name, "code": preset.code, **row}
+            with contextlib.suppress(sa.exc.IntegrityError):  # twice at once
+                await self._write(sa.insert(presets).values(**new))
+        return next(each for each in await self.presets(user_id) if each.name == preset.name)
+
+    async def presets(self, user_id: int) -> list[Preset]:
+        """By name."""
+        return await self._presets(presets.c.user_id == user_id)
+
+    async def shared_preset(self, code: str) -> Preset | None:
+        return next(iter(await self._presets(presets.c.code == code)), None)
+
+    async def delete_preset(self, user_id: int, name: str) -> bool:
+        named = (presets.c.user_id == user_id) & (presets.c.name == name)
+        return await self._write(sa.delete(presets).where(named)) > 0
+
+    async def _presets(self, where: sa.ColumnElement[bool]) -> list[Preset]:
+        query = sa.select(presets).where(where).order_by(presets.c.name)
+        rows = (await self._execute(query)).all()
+        return [Preset(r.name, r.code, Wish.from_json(json.loads(r.wish))) for r in rows]
 
     # What moderators did
 
@@ -339,74 +399,6 @@ class Store:
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*where)
         return int((await self._execute(query)).scalar_one())
-
-    async def _write(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
-        """One after the other: writers that meet in SQLite sleep before they try again."""
-        async with self._writing:
-            return (await self._execute(statement)).rowcount
-
-    async def _execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
-        """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
-        and its connection goes back to the pool."""
-
-        if self._closed:
-            raise StoreError("The database is closed: the bot stops.")
-
-        async def execute() -> sa.CursorResult[Any]:
-            try:
-                async with self._engine.begin() as connection:
-                    return await connection.execute(statement)
-            except sa.exc.OperationalError as error:  # locked, full, gone: it may pass
-                raise StoreError(f"The database does not work now: {error.orig}.") from error
-
-        task = asyncio.create_task(execute())
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
-
-
-def _engine(url: str) -> AsyncEngine:
-    try:
-        parsed = make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise StoreError("`database` looks like sqlite:///data/comfycord.db.") from error
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.host:
-        raise StoreError("`database` must be a SQLite file, such as sqlite:///data/comfycord.db.")
-    try:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
-    try:  # here, as the driver's thread outlives a failed attempt and complains on its own
-        with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
-        raise StoreError(f"The database {url} cannot be opened: {error}.") from error
-    engine = create_async_engine(
-        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
-    )
-    sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
-    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    # The driver's own transactions begin at the first write, too late for reads before it.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _upgrade(connection: sa.Connection) -> None:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    alembic.command.upgrade(config, "head")
 
 
 def _files_in(rows: sa.CursorResult[Any]) -> set[str]:

@@ -11,6 +11,7 @@ from bot.jobs import Job, JobState, Request
 from bot.wishes import Wish
 from comfy.graph import InputRef
 from comfy.models import OutputFile
+from comfy.phrases import read, written
 
 metadata = sa.MetaData()
 jobs = sa.Table(
@@ -18,7 +19,7 @@ jobs = sa.Table(
     metadata,
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("id", sa.String(36), nullable=False, unique=True),
-    sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("interaction_id", sa.BigInteger, nullable=False),
     sa.Column("guild_id", sa.BigInteger),
     sa.Column("channel_id", sa.BigInteger, nullable=False),
     sa.Column("user_id", sa.BigInteger, nullable=False),
@@ -36,7 +37,6 @@ jobs = sa.Table(
     sa.Column("texts", sa.Text, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("seconds", sa.Float),
-    sa.Column("parts", sa.Integer, nullable=False),
     sa.Column("told", sa.Boolean, nullable=False),
     sa.Column("submitted_at", sa.Float),
     sa.Column("finished_at", sa.Float),
@@ -44,6 +44,12 @@ jobs = sa.Table(
     sa.Column("uploads", sa.Text, nullable=False, server_default="[]"),
     sa.Column("keep_metadata", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("by_token", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("messages", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("nth", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("locale", sa.String(10), nullable=False, server_default="en-US"),
+    sa.Column("spoiler", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.UniqueConstraint("interaction_id", "nth", name="jobs_asked_once"),
     sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )
@@ -77,6 +83,16 @@ drafts = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("wish", sa.Text, nullable=False),
 )
+presets = sa.Table(
+    "presets",
+    metadata,
+    sa.Column("code", sa.String(16), primary_key=True),
+    sa.Column("user_id", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("wish", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("user_id", "name", name="presets_by_name"),
+)
 tokens = sa.Table(
     "tokens",
     metadata,
@@ -104,6 +120,8 @@ def progress_row(job: Job) -> dict[str, Any]:
         "state": str(job.state),
         "outputs": json.dumps([each.to_json() for each in job.outputs], ensure_ascii=False),
         "texts": json.dumps(job.texts, ensure_ascii=False),
+        "note": json.dumps(written(job.note), ensure_ascii=False),
+        "messages": json.dumps(job.messages),
         "submitted_at": job.submitted_at.timestamp() if job.submitted_at else None,
         "finished_at": job.finished_at.timestamp() if job.finished_at else None,
     }
@@ -111,7 +129,7 @@ def progress_row(job: Job) -> dict[str, Any]:
 
 def job_of(row: sa.Row[Any]) -> Job:
     data = row._asdict()
-    data.pop("number")
+    del data["number"], data["forgotten"]
     request = {name: data.pop(name) for name in Request.__slots__}
     request["settings"] = json.loads(request["settings"])
     request["graph"] = json.loads(request["graph"])
@@ -122,6 +140,8 @@ def job_of(row: sa.Row[Any]) -> Job:
     data["state"] = JobState(data["state"])
     data["outputs"] = tuple(OutputFile(**each) for each in json.loads(data["outputs"]))
     data["texts"] = tuple(json.loads(data["texts"]))
+    data["note"] = read(json.loads(data["note"]))
+    data["messages"] = tuple(json.loads(data["messages"]))
     data["submitted_at"] = moment(data["submitted_at"])
     data["finished_at"] = moment(data["finished_at"])
     return Job(request=Request(**request), **data)

@@ -5,6 +5,8 @@ import unicodedata
 
 import discord
 
+from comfy.phrases import Phrase, say
+
 _INVISIBLE = {"Cf", "Cc", "Cs", "Co"}  # zero-width and direction marks, controls
 
 
@@ -34,14 +36,14 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float) -> Phrase:
     """4.2 s, 3 min 5 s, 1 h 2 min."""
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return say("{seconds} s", seconds=f"{seconds:.1f}")
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+        return say("{minutes} min {seconds} s", minutes=minutes, seconds=rest)
+    return say("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
 
 
 def bar(fraction: float, width: int = 12) -> str:

@@ -22,6 +22,7 @@ from bot.jobs import Job
 from comfy.client import ComfyClient
 from comfy.graph import Graph, with_inputs
 from comfy.parameters import Role
+from comfy.phrases import Phrase, say
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +52,25 @@ _SIGNATURES: dict[Role, tuple[tuple[int, bytes, str], ...]] = {
     ),
 }  # fmt: skip
 _WANTED = {
-    Role.IMAGE: "a PNG, JPEG, WebP or GIF picture",
-    Role.MASK: "a PNG, JPEG, WebP or GIF picture",
-    Role.VIDEO: "an MP4, WebM or GIF video",
-    Role.AUDIO: "a WAV, MP3, FLAC, OGG or M4A sound",
+    Role.IMAGE: say("a PNG, JPEG, WebP or GIF picture"),
+    Role.MASK: say("a PNG, JPEG, WebP or GIF picture"),
+    Role.VIDEO: say("an MP4, WebM or GIF video"),
+    Role.AUDIO: say("a WAV, MP3, FLAC, OGG or M4A sound"),
 }
 
 
 def check_size(role: Role, size: int, limit_mb: int) -> None:
     """From what Discord says of the file, before it is downloaded."""
     if size > limit_mb * 2**20:
-        raise UserError(f"The file is larger than {limit_mb} MB, which is the most for `{role}`.")
+        raise UserError(
+            say(
+                "The file is larger than {limit} MB, which is the most for `{parameter}`.",
+                limit=limit_mb,
+                parameter=role,
+            )
+        )
     if size == 0:
-        raise UserError(f"The file for `{role}` is empty.")
+        raise UserError(say("The file for `{parameter}` is empty.", parameter=role))
 
 
 def checked(role: Role, data: bytes) -> tuple[bytes, str]:
@@ -75,7 +82,15 @@ def checked(role: Role, data: bytes) -> tuple[bytes, str]:
             continue
         if data[offset : offset + len(begin)] == begin:
             return data, suffix
-    raise UserError(f"`{role}` takes {_WANTED[role]}. This file is something else.")
+    raise UserError(_something_else(role))
+
+
+def _something_else(role: Role) -> Phrase:
+    return say(
+        "`{parameter}` takes {wanted}. This file is something else.",
+        parameter=role,
+        wanted=_WANTED[role],
+    )
 
 
 def _picture(role: Role, data: bytes) -> bytes:
@@ -84,17 +99,22 @@ def _picture(role: Role, data: bytes) -> bytes:
             width, height = picture.size
             if width * height > _PIXELS_MAX:
                 raise UserError(
-                    f"The picture has {width} x {height} pixels, and {_PIXELS_MAX:,} is the "
-                    "most. Make it smaller."
+                    say(
+                        "The picture has {width} x {height} pixels, and {most} is the most. "
+                        "Make it smaller.",
+                        width=width,
+                        height=height,
+                        most=f"{_PIXELS_MAX:,}",
+                    )
                 )
             picture.seek(0)  # of an animation the first picture
             return _clean(picture)
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"`{role}` takes {_WANTED[role]}. This file is something else.") from error
+        raise UserError(_something_else(role)) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything
-        raise UserError("The picture is damaged or too large. Save it again.") from error
+        raise UserError(say("The picture is damaged or too large. Save it again.")) from error
 
 
 def _clean(picture: Image.Image) -> bytes:

@@ -1,8 +1,17 @@
 """What somebody wants, as data that can be kept and varied. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
+
+from comfy.graph import InputRef
+from comfy.parameters import Parameter, Role
+
+# `{a|b}`; a brace behind a backslash, or without a bar inside, is a letter of the prompt.
+_CHOICE = re.compile(r"(?<!\\)\{([^{}]*\|[^{}]*)(?<!\\)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +38,49 @@ class Wish:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(**data)
+
+    def setting(self, parameter: Parameter, value: Any) -> "Wish":
+        """With *value* for *parameter*, whatever was said of it before; None: nothing is said."""
+        values = {name: each for name, each in self.values.items() if name != parameter.name}
+        if value is not None:
+            values[parameter.name] = value
+        overrides = _without(self.overrides, parameter.targets) if self.overrides else None
+        return replace(self, values=values, overrides=overrides)
+
+    def based_on(self, preset: "Wish") -> "Wish":
+        """What this leaves open is as in *preset*."""
+        return replace(
+            self,
+            workflow=self.workflow or preset.workflow,
+            values={**preset.values, **self.values},
+            overrides=self.overrides or preset.overrides,
+        )
+
+    def as_preset(self) -> "Wish":
+        """The settings alone: no words, no files, and every time another seed."""
+        kept = {name: each for name, each in self.values.items() if name != Role.SEED}
+        return Wish(workflow=self.workflow, values=kept, overrides=self.overrides)
+
+
+def permuted(prompt: str) -> Iterator[str]:
+    """`a {red|blue} cat` → one prompt for each choice, the last braces first; several multiply."""
+    parts = _CHOICE.split(prompt)
+    choices = [each.split("|") if n % 2 else [each] for n, each in enumerate(parts)]
+    for made in itertools.product(*choices):
+        yield re.sub(r"\\([{}])", r"\1", "".join(made))
+
+
+def literal(prompt: str) -> str:
+    """A prompt that `permuted` leaves as it is."""
+    return re.sub(r"([{}])", r"\\\1", prompt) if _CHOICE.search(prompt) else prompt
+
+
+def _without(overrides: str, refs: Iterable[InputRef]) -> str | None:
+    """The same JSON, which was checked when it was asked for, without these inputs."""
+    gone = {(ref.node_id, ref.name) for ref in refs}
+    left = {
+        node_id: {"inputs": inputs}
+        for node_id, body in json.loads(overrides).items()
+        if (inputs := {n: v for n, v in body["inputs"].items() if (node_id, n) not in gone})
+    }
+    return json.dumps(left, ensure_ascii=False) if left else None

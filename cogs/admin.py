@@ -8,8 +8,10 @@ from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
 from bot.errors import UserError
 from bot.health import Finding, Level, examine_server, library_findings
+from bot.languages import Language, language_of
 from bot.texts import neutral
 from cogs.transformers import Choices, Interaction
+from comfy.phrases import say
 
 _TEXT_MAX = 3900  # Discord: 4000 characters in all text of a message
 _MARKS = {Level.OK: "✅", Level.WARNING: "⚠️", Level.FAILURE: "❌"}
@@ -25,22 +27,30 @@ class Admin(commands.Cog):
     @app_commands.checks.has_permissions(manage_guild=True)
     async def test_comfy(self, interaction: Interaction, server: str | None = None) -> None:
         """Check the ComfyUI servers, the workflows and my permissions here."""
+        t = language_of(interaction)
         if server is not None and server not in self.bot.servers:
-            names = ", ".join(self.bot.servers) or "none"
-            raise UserError(f"There is no server named {neutral(server, 40)}. There is: {names}.")
+            raise UserError(
+                say(
+                    "There is no server named {name}. There is: {names}.",
+                    name=neutral(server, 40),
+                    names=", ".join(self.bot.servers) or say("none"),
+                )
+            )
         await interaction.response.defer(ephemeral=True, thinking=True)
         library = self.bot.library
         report = {
-            "This channel": [_permissions(interaction)],
-            "Workflows": library_findings(library),
+            t("This channel"): [_permissions(interaction, t)],
+            t("Workflows"): library_findings(library),
         }
         for name, each in self.bot.servers.items():
             if server in (None, name):
-                report[f"Server {name}"] = await examine_server(each.client, library.workflows)
+                title = t("Server {name}", name=name)
+                report[title] = await examine_server(each.client, library.workflows)
         if not self.bot.servers:
-            report["Servers"] = [Finding(Level.FAILURE, "None is set. Add one to config.yaml.")]
+            text = t("None is set. Add one to config.yaml.")
+            report[t("Servers")] = [Finding(Level.FAILURE, text)]
         room = _TEXT_MAX // len(report)
-        sections = [_section(title, each, room) for title, each in report.items()]
+        sections = [_section(title, each, room, t) for title, each in report.items()]
         await interaction.edit_original_response(view=layout(*sections))
 
     @test_comfy.autocomplete("server")
@@ -49,25 +59,28 @@ class Admin(commands.Cog):
         return [app_commands.Choice(name=each, value=each) for each in names[:25]]
 
 
-def _permissions(interaction: Interaction) -> Finding:
+def _permissions(interaction: Interaction, t: Language) -> Finding:
     in_thread = isinstance(interaction.channel, Thread)
     missing = missing_permissions(interaction.app_permissions, thread=in_thread)
     if interaction.guild_id is not None and missing:
-        return Finding(
-            Level.FAILURE, f"I lack {', '.join(missing)}. Allow me that in the settings."
-        )
-    return Finding(Level.OK, "I may post pictures here")
+        names = ", ".join(map(t.said, missing))
+        text = t("I lack {permissions}. Allow me that in the settings.", permissions=names)
+        return Finding(Level.FAILURE, text)
+    return Finding(Level.OK, t("I may post pictures here"))
 
 
-def _section(title: str, findings: list[Finding], room: int) -> ui.Container[ui.LayoutView]:
+def _section(
+    title: str, findings: list[Finding], room: int, t: Language
+) -> ui.Container[ui.LayoutView]:
     """Failures first, as there may be more lines than room."""
     order = [Level.FAILURE, Level.WARNING, Level.OK]
     ordered = sorted(findings, key=lambda each: order.index(each.level))
-    lines = [f"{_MARKS[each.level]} {neutral(each.text, 400)}" for each in ordered]
+    lines = [f"{_MARKS[each.level]} {neutral(t.said(each.text), 400)}" for each in ordered]
     kept = fitting(lines, room - 150)
     if len(kept) < len(lines):
-        kept.append(f"and {len(lines) - len(kept)} more; `comfycord check` shows all")
-    text = "\n".join(kept) or f"{_MARKS[Level.OK]} nothing to report"
+        more = len(lines) - len(kept)
+        kept.append(t("and {number} more; `comfycord check` shows all", number=more))
+    text = "\n".join(kept) or _MARKS[Level.OK] + " " + t("nothing to report")
     return ui.Container(ui.TextDisplay(f"**{neutral(title, 60)}**\n{text}"))
 
 

@@ -1,18 +1,25 @@
 """From a wish to a job with its placeholder: what commands, buttons and menus have in common."""
 
 import logging
+import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
+from typing import Self
 
 import aiohttp
 import discord
+from discord import ui
 
-from bot.cards import waiting_card
+from bot.app import Comfycord, answered
+from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
 from bot.errors import UserError
 from bot.jobs import Job, Request, short
-from bot.line import begins_at
-from bot.requests import build, check_limits
+from bot.languages import language_of
+from bot.requests import SEVERAL_MAX, build, check_limits, several
+from bot.texts import neutral
 from bot.uploads import check_size
 from bot.wishes import Wish
 from cogs.transformers import (
@@ -23,48 +30,139 @@ from cogs.transformers import (
     is_stranger,
 )
 from comfy.parameters import Role
+from comfy.phrases import say
+from comfy.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
+_LISTED = 8  # prompts of a question
 
 
 async def ask(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
     """Everything is checked again, as if it was typed now and by this person."""
-    bot = interaction.client
+    workflow = await _workflow_for(interaction, wish)
+    wish = await _with_files(interaction, workflow, wish, files, private=wish.private)
+    await submit(interaction, _built(interaction, workflow, wish))
+
+
+async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
+    """The same for what may make several jobs: then their number is confirmed first."""
+    workflow = await _workflow_for(interaction, wish)
+    wishes = list(islice(several(workflow, wish), SEVERAL_MAX + 1))
+    if len(wishes) == 1:
+        await ask(interaction, wishes[0], files)
+        return
+    bot, user_id = interaction.client, interaction.user.id
+    usage = await bot.store.usage(user_id, interaction.created_at)
+    check_limits(bot.config.limits, usage, len(wishes))
+    wish = await _with_files(interaction, workflow, wish, files, private=True)
+    for each in wishes:
+        _built(interaction, workflow, replace(each, files=wish.files))
+    draft_id = str(uuid.uuid4())
+    await bot.store.keep_draft(draft_id, user_id, replace(wish, workflow=workflow.name))
+    card = _question(interaction, draft_id, wishes)
+    if interaction.response.is_done():
+        await interaction.edit_original_response(view=card)
+    else:
+        await interaction.response.send_message(view=card, ephemeral=True)
+
+
+def _question(interaction: Interaction, draft_id: str, wishes: list[Wish]) -> ui.LayoutView:
+    t, number = language_of(interaction), len(wishes)
+    prompts = [each for each in dict.fromkeys(wish.prompt for wish in wishes) if each]
+    lines = [t("This makes {number} jobs:", number=number)]
+    lines += [f"> {neutral(each, 150)}" for each in prompts[:_LISTED]]
+    if len(prompts) > _LISTED:
+        lines.append(t("and {number} more", number=len(prompts) - _LISTED))
+    button = ui.Button[ui.LayoutView](
+        label=t("Run all {number}", number=number),
+        style=discord.ButtonStyle.primary,
+        custom_id=f"each:{draft_id}",
+    )
+    return layout(ui.Container(ui.TextDisplay("\n".join(fitting(lines))), ui.ActionRow(button)))
+
+
+class RunEach(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"each:(?P<draft>[\w-]{36})"):
+    """Runs what a question told of."""
+
+    def __init__(self, draft_id: str) -> None:
+        super().__init__(ui.Button(custom_id=f"each:{draft_id}"))
+        self.draft_id = draft_id
+
+    @classmethod
+    async def from_custom_id(  # type: ignore[override]
+        cls, interaction: Interaction, item: ui.Item[ui.LayoutView], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["draft"])
+
+    async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
+        await answered(interaction, self._run(interaction))
+
+    async def _run(self, interaction: Interaction) -> None:
+        store, user_id = interaction.client.store, interaction.user.id
+        wish = await store.draft(self.draft_id, user_id)
+        if wish is None:
+            raise UserError(say("These jobs were run already, or are no longer kept."))
+        workflow = await _workflow_for(interaction, wish)
+        wishes = list(islice(several(workflow, wish), SEVERAL_MAX))
+        usage = await store.usage(user_id, interaction.created_at)
+        check_limits(interaction.client.config.limits, usage, len(wishes))
+        if await store.take_draft(self.draft_id, user_id) is None:
+            await interaction.response.defer()  # of two clicks the first one runs them
+            return
+        for nth, each in enumerate(wishes):
+            await submit(interaction, replace(_built(interaction, workflow, each), nth=nth))
+
+
+async def _workflow_for(interaction: Interaction, wish: Wish) -> Workflow:
     if not wish.private:
         check_place(interaction)
-    workflow = find_workflow(bot, wish.workflow) if wish.workflow else None
-    workflow = workflow or await default_workflow(interaction)
+    if wish.workflow:
+        return find_workflow(interaction.client, wish.workflow)
+    return await default_workflow(interaction)
+
+
+async def _with_files(
+    interaction: Interaction, workflow: Workflow, wish: Wish, files: Files | None, *, private: bool
+) -> Wish:
+    """The wish with what was given, checked and kept."""
+    bot = interaction.client
     given = {name: each for name, each in (files or {}).items() if each is not None}
     parameters = workflow.parameters(bot.servers.nodes)
-    kept = dict(wish.files)
     for name, each in given.items():
         if name not in parameters:
-            raise UserError(f"*{workflow.title}* takes no `{name}`.")
+            raise UserError(
+                say("*{workflow}* takes no `{name}`.", workflow=workflow.title, name=name)
+            )
         size = each.size if isinstance(each, discord.Attachment) else len(each)
         check_size(parameters[name].role, size, bot.config.limits.upload_mb)
     if given and not interaction.response.is_done():
-        await interaction.response.defer(thinking=True, ephemeral=wish.private)
-    for name, each in given.items():
-        kept[name] = await _keep(interaction, parameters[name].role, each)
-    request = build(
-        workflow,
-        replace(wish, files=kept),
-        author(interaction),
-        bot.config.limits,
-        bot.servers.nodes,
-        interaction.created_at,
-    )
-    await submit(interaction, request)
+        await interaction.response.defer(thinking=True, ephemeral=private)
+    kept = {
+        name: await _keep(interaction, parameters[name].role, each) for name, each in given.items()
+    }
+    return replace(wish, files={**wish.files, **kept})
 
 
 async def _keep(interaction: Interaction, role: Role, file: discord.Attachment | bytes) -> str:
     try:
         data = file if isinstance(file, bytes) else await file.read()
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        raise UserError("Discord did not give me the file. Send it again.") from error
+        raise UserError(say("Discord did not give me the file. Send it again.")) from error
     return await interaction.client.uploads.keep(role, data)
+
+
+def _built(interaction: Interaction, workflow: Workflow, wish: Wish) -> Request:
+    bot = interaction.client
+    return build(
+        workflow,
+        wish,
+        author(interaction),
+        bot.config.limits,
+        bot.servers.nodes,
+        interaction.created_at,
+    )
 
 
 def check_place(interaction: Interaction) -> None:
@@ -73,29 +171,31 @@ def check_place(interaction: Interaction) -> None:
         return
     in_thread = isinstance(interaction.channel, discord.Thread)
     if missing := missing_permissions(interaction.app_permissions, thread=in_thread):
-        names = ", ".join(missing)
-        raise UserError(f"I may not post pictures in this channel: an admin must allow me {names}.")
+        raise UserError(
+            say(
+                "I may not post pictures in this channel: an admin must allow me {permissions}.",
+                permissions=", ".join(missing),
+            )
+        )
 
 
 async def submit(interaction: Interaction, request: Request) -> None:
     """The row first, then the placeholder. Only what Discord has shown becomes a job."""
     bot = interaction.client
     if not bot.servers:
-        raise UserError("No ComfyUI server is set up yet. An admin adds one to config.yaml.")
+        raise UserError(say("No ComfyUI server is set up yet. An admin adds one to config.yaml."))
     async with bot.accepting:  # or ten commands at once would each see the limit unreached
-        mine, pending = await bot.store.load(request.user_id)
-        check_limits(bot.config.limits, mine=mine, pending=pending)
+        usage = await bot.store.usage(request.user_id, request.created_at)
+        check_limits(bot.config.limits, usage)
+        bot.runner.expect(request.id)
         if not await bot.store.add(request):
             log.info("interaction %s came twice", request.interaction_id)
             return
     if request.by_token:
         await bot.answers.keep(request.id, interaction.token)
-    up = sum(server.up for server in bot.servers.values())
-    place = pending + 1
-    begins = begins_at(place, await bot.store.typical_seconds(), up)
-    card = waiting_card(Job(request=request), place, begins=begins, server_up=up > 0)
+    card = await bot.line.joined(Job(request=request), usage.pending + 1)
     try:
-        message_id = await _answer(interaction, card, private=request.wish.private)
+        message_id = await _answer(interaction, card, request)
     except discord.NotFound:  # too late: the person saw the command fail
         await bot.store.discard(request.id)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
@@ -109,10 +209,16 @@ async def submit(interaction: Interaction, request: Request) -> None:
         bot.runner.wake()
 
 
-async def _answer(
-    interaction: Interaction, card: discord.ui.LayoutView, *, private: bool
-) -> int | None:
+async def _answer(interaction: Interaction, card: ui.LayoutView, request: Request) -> int | None:
+    private = request.wish.private
+    if request.nth:
+        sent = await interaction.followup.send(view=card, ephemeral=private, wait=True)
+        return sent.id
     if interaction.response.is_done():
         return (await interaction.edit_original_response(view=card)).id
-    sent = await interaction.response.send_message(view=card, ephemeral=private)
-    return sent.message_id
+    shown = await interaction.response.send_message(view=card, ephemeral=private)
+    return shown.message_id
+
+
+async def setup(bot: Comfycord) -> None:
+    bot.add_dynamic_items(RunEach)

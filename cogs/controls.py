@@ -1,19 +1,23 @@
 """Buttons. Each carries what it is about in its `custom_id`, so it works after any restart."""
 
 import re
-from typing import Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 import discord
 from discord import ui
 
-from bot.app import Comfycord, answer_error
-from bot.errors import AppError, UserError
+from bot.app import Comfycord, answered
+from bot.errors import UserError
 from bot.jobs import Job
+from bot.languages import language_of
 from cogs.transformers import Interaction
 from cogs.workflows import overview
+from comfy.phrases import say
 
 Item = ui.Item[ui.LayoutView]
 Button = ui.Button[ui.LayoutView]
+Select = ui.Select[ui.LayoutView]
 
 
 class CancelButton(ui.DynamicItem[Button], template=r"job:(?P<id>[\w-]{36}):cancel"):
@@ -28,10 +32,7 @@ class CancelButton(ui.DynamicItem[Button], template=r"job:(?P<id>[\w-]{36}):canc
         return cls(match["id"])
 
     async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
-        try:
-            await cancel(interaction, self.job_id)
-        except (AppError, discord.HTTPException) as error:
-            await answer_error(interaction, error)
+        await answered(interaction, cancel(interaction, self.job_id))
 
 
 def may_manage(interaction: Interaction, job: Job) -> bool:
@@ -41,19 +42,30 @@ def may_manage(interaction: Interaction, job: Job) -> bool:
     return interaction.user.id == job.request.user_id or moderates
 
 
+def typed_in(data: Any) -> Iterator[tuple[str, str]]:
+    """Field → what was typed, in a submitted modal."""
+    for each in data.get("components", ()):
+        inner = each.get("component")
+        yield from typed_in({"components": [inner]} if inner else each)
+        if "value" in each:
+            yield str(each["custom_id"]), str(each["value"]).strip()
+
+
 async def cancel(interaction: Interaction, job_id: str) -> None:
     bot = interaction.client
     job = await bot.store.get(job_id)
     if job is None:
-        raise UserError("This job is no longer known.")
+        raise UserError(say("This job is no longer known."))
     if not may_manage(interaction, job):
-        raise UserError("Only the person who asked for it, or a moderator, can cancel it.")
+        raise UserError(say("Only the person who asked for it, or a moderator, can cancel it."))
     if not await bot.runner.cancel(job):
-        raise UserError("It is too late to cancel this job.")
+        raise UserError(say("It is too late to cancel this job."))
     if interaction.type is discord.InteractionType.component:
         await interaction.response.defer()  # the card tells it
     else:
-        await interaction.response.send_message(f"`{job.short_id}` is cancelled.", ephemeral=True)
+        t = language_of(interaction)
+        text = t("`{job}` is cancelled.", job=job.short_id)
+        await interaction.response.send_message(text, ephemeral=True)
 
 
 class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"):

@@ -6,7 +6,8 @@ from discord.ext import commands
 
 from bot.app import Comfycord
 from bot.wishes import Wish
-from cogs.asking import ask
+from cogs.asking import ask_for_each
+from cogs.presets import complete_preset, find_preset
 from cogs.transformers import (
     Interaction,
     WorkflowOption,
@@ -44,8 +45,14 @@ class Generate(commands.Cog):
         video="The video to begin from",
         audio="The sound to begin from",
         private="Only you see it",
+        preset="Settings that you kept, or a code that somebody gave you",
     )
-    @app_commands.autocomplete(model=complete_model, node=complete_node, settings=complete_settings)
+    @app_commands.autocomplete(
+        model=complete_model,
+        node=complete_node,
+        settings=complete_settings,
+        preset=complete_preset,
+    )
     async def generate(
         self,
         interaction: Interaction,
@@ -69,6 +76,7 @@ class Generate(commands.Cog):
         video: discord.Attachment | None = None,
         audio: discord.Attachment | None = None,
         private: bool = False,
+        preset: str | None = None,
     ) -> None:
         """Run a workflow and post the pictures here."""
         values = {
@@ -91,8 +99,10 @@ class Generate(commands.Cog):
             overrides=overrides,
             private=private,
         )
+        if preset is not None:
+            wish = wish.based_on(await find_preset(interaction, preset))
         files = {"image": image, "image_2": image_2, "mask": mask, "video": video, "audio": audio}
-        await ask(interaction, wish, files)
+        await ask_for_each(interaction, wish, files)
 
 
 async def setup(bot: Comfycord) -> None:

@@ -3,20 +3,20 @@
 import re
 from typing import Self
 
-import aiohttp
 import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.app import Comfycord
-from bot.cards import fitting, layout, pictures_in, status_lines
+from bot.app import Comfycord, answered
+from bot.cards import collect_row, fitting, layout, state_word, status_lines
 from bot.errors import UserError
 from bot.jobs import Job, JobState
+from bot.languages import Language, language_of
 from bot.store import Search
-from bot.texts import bar, count, neutral
-from cogs.controls import cancel, may_manage
-from cogs.results import Item, Select, answered
+from bot.texts import bar, neutral
+from cogs.controls import Item, Select, cancel, may_manage
 from cogs.transformers import Choices, Interaction, choices
+from comfy.phrases import say
 
 _RECENT = 10
 _PER_PAGE = 5
@@ -31,16 +31,19 @@ class Jobs(commands.Cog):
     @app_commands.describe(job="The id under a picture; left out, your last ten")
     async def status(self, interaction: Interaction, job: str | None = None) -> None:
         """Show how far your jobs are."""
+        t = language_of(interaction)
         jobs = [await self._mine(interaction, job)] if job else await self._recent(interaction)
-        text = "\n".join(fitting([await self._lines(each) for each in jobs]))
-        text = text if jobs else "You have no jobs yet. Try /generate."
-        card = layout(ui.Container(ui.TextDisplay(text)))
+        text = "\n".join(fitting([await self._lines(each, t) for each in jobs]))
+        text = text if jobs else t("You have no jobs yet. Try /generate.")
+        # a private answer whose token died is reached by a click alone
+        rows = [collect_row(each, t) for each in jobs if each.request.by_token and each.open]
+        card = layout(ui.Container(ui.TextDisplay(text), *rows))
         await interaction.response.send_message(view=card, ephemeral=True)
 
     @app_commands.command()
     async def queue(self, interaction: Interaction) -> None:
         """Show what runs and waits, and your place."""
-        text = await self._board(interaction.user.id)
+        text = await self._board(interaction.user.id, language_of(interaction))
         card = layout(ui.Container(ui.TextDisplay(text)))
         await interaction.response.send_message(view=card, ephemeral=True)
 
@@ -64,7 +67,7 @@ class Jobs(commands.Cog):
             await show_again(interaction, await self._visible(interaction, job))
             return
         if user and user != interaction.user and interaction.guild_id is None:
-            raise UserError("Other people's results can only be searched in a server.")
+            raise UserError(say("Other people's results can only be searched in a server."))
         search = Search(
             user_id=user.id if user else interaction.user.id,
             guild_id=interaction.guild_id if user and user != interaction.user else None,
@@ -74,10 +77,11 @@ class Jobs(commands.Cog):
         found = await self.bot.store.search(search, _PER_PAGE * 5)
         found = [each for each in found if _may_see(interaction, each)]
         if not found:
-            raise UserError("There is nothing like that. Leave out an option to find more.")
-        shown = fitting(status_lines(each) for each in found[: _PER_PAGE * 2])
+            raise UserError(say("There is nothing like that. Leave out an option to find more."))
+        t = language_of(interaction)
+        shown = fitting(status_lines(each, t) for each in found[: _PER_PAGE * 2])
         container = ui.Container[ui.LayoutView](ui.TextDisplay("\n".join(shown)))
-        container.add_item(ui.ActionRow(ShowAgain([each for each in found if each.message_id])))
+        container.add_item(ui.ActionRow(ShowAgain(found, t)))
         await interaction.response.send_message(view=layout(container), ephemeral=True)
 
     @app_commands.command()
@@ -89,26 +93,28 @@ class Jobs(commands.Cog):
         if found is None and interaction.permissions.manage_messages:
             found = await self.bot.store.find(prefix, None)
         if found is None or not may_manage(interaction, found):
-            raise UserError(f"You have no job {neutral(job, 40)}. `/status` lists yours.")
+            raise _not_yours(job)
         await cancel(interaction, found.id)
 
     @status.autocomplete("job")
     @history.autocomplete("job")
     async def complete_job(self, interaction: Interaction, value: str) -> Choices:
-        return self._choices(await self._recent(interaction), value)
+        return self._choices(interaction, await self._recent(interaction), value)
 
     @cancel.autocomplete("job")
     async def complete_open(self, interaction: Interaction, value: str) -> Choices:
         jobs = await self._recent(interaction)
-        return self._choices([each for each in jobs if not each.state.final], value)
+        running = [each for each in jobs if not each.state.final]
+        return self._choices(interaction, running, value)
 
     @history.autocomplete("workflow")
     async def complete_workflow(self, interaction: Interaction, value: str) -> Choices:
         names = dict.fromkeys(each.request.workflow for each in await self._recent(interaction))
         return choices((each, each) for each in names if value.casefold() in each.casefold())
 
-    def _choices(self, jobs: list[Job], value: str) -> Choices:
-        pairs = ((_label(each), each.short_id) for each in jobs)
+    def _choices(self, interaction: Interaction, jobs: list[Job], value: str) -> Choices:
+        t = language_of(interaction)
+        pairs = ((_label(each, t), each.short_id) for each in jobs)
         return choices(pair for pair in pairs if value.casefold() in pair[0].casefold())
 
     async def _recent(self, interaction: Interaction) -> list[Job]:
@@ -117,7 +123,7 @@ class Jobs(commands.Cog):
     async def _mine(self, interaction: Interaction, prefix: str) -> Job:
         job = await self.bot.store.find(_prefix(prefix), interaction.user.id)
         if job is None:
-            raise UserError(f"You have no job {neutral(prefix, 40)}. `/status` lists yours.")
+            raise _not_yours(prefix)
         return job
 
     async def _visible(self, interaction: Interaction, prefix: str) -> Job:
@@ -126,55 +132,62 @@ class Jobs(commands.Cog):
         job = await self.bot.store.find(prefix, interaction.user.id)
         job = job or await self.bot.store.find(prefix, None)
         if job is None or not _may_see(interaction, job):
-            raise UserError(f"I know no job {neutral(prefix, 40)} here.")
+            raise UserError(say("I know no job {job} here.", job=neutral(prefix, 40)))
         return job
 
-    async def _lines(self, job: Job) -> str:
+    async def _lines(self, job: Job, t: Language) -> str:
         waits = job.state is JobState.PENDING
-        lines = status_lines(job, await self.bot.store.place(job) if waits else None)
+        lines = status_lines(job, t, await self.bot.store.place(job) if waits else None)
         progress = self.bot.delivery.progress_of(job.id)
         if progress is not None and job.state is JobState.RUNNING:
             lines = f"{bar(progress.fraction)} {progress.fraction:.0%} {lines}"
         return lines
 
-    async def _board(self, user_id: int) -> str:
+    async def _board(self, user_id: int, t: Language) -> str:
         """Servers with what is on them, then the line; other people's words stay theirs."""
-        bot, lines = self.bot, ["### Queue"]
+        bot, lines = self.bot, [f"### {t('Queue')}"]
         flying = await bot.store.in_flight()
         for name, server in bot.servers.items():
             here = [each for each in flying if each.server == name and not each.state.final]
-            state = "" if server.up else " · away"
-            lines.append(f"**{name}**{state or (' · free' if not here else '')}")
+            state = t("away") if not server.up else t("free") if not here else ""
+            lines.append(" · ".join(each for each in (f"**{name}**", state) if each))
             for each in here[:_SHOWN]:
                 progress = bot.delivery.progress_of(each.id)
                 far = f" {progress.fraction:.0%}" if progress else ""
-                lines.append(f"{_whose(each, user_id)} {each.state.word}{far}")
+                whose = f"<@{each.request.user_id}>"
+                if each.request.user_id == user_id:
+                    whose = f"**{t('yours')}**"
+                lines.append(f"{whose} {state_word(each, t)}{far}")
         waiting = await bot.store.waiting(user_id)
-        lines.append(f"**{count(waiting.everybody, 'job')} in line**, {waiting.mine} of them yours")
+        lines.append(
+            t.many(
+                "**{number} job in line**, {mine} of them yours",
+                "**{number} jobs in line**, {mine} of them yours",
+                waiting.everybody,
+                mine=waiting.mine,
+            )
+        )
         if waiting.first_place:
-            lines.append(f"Your next one is number {waiting.first_place}.")
+            lines.append(t("Your next one is number {number}.", number=waiting.first_place))
         if waiting.everybody and not any(server.up for server in bot.servers.values()):
-            lines.append("They wait as no ComfyUI server answers; they start when one does.")
+            lines.append(t("They wait as no ComfyUI server answers; they start when one does."))
         return "\n".join(fitting(lines))
 
 
 class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):
     """A select of jobs whose result is posted anew, buttons and all."""
 
-    def __init__(self, jobs: list[Job] | None = None) -> None:
-        options = [
-            discord.SelectOption(label=_label(each), value=each.id) for each in (jobs or [])[:25]
-        ]
-        options = options or [discord.SelectOption(label="none", value="none")]
-        super().__init__(
-            ui.Select(custom_id="history:show", options=options, placeholder="Show again here…")
-        )
+    def __init__(self, jobs: list[Job], t: Language) -> None:
+        options = [discord.SelectOption(label=_label(each, t), value=each.id) for each in jobs[:25]]
+        options = options or [discord.SelectOption(label="-", value="-")]
+        shown = t("Show again here…")
+        super().__init__(ui.Select(custom_id="history:show", options=options, placeholder=shown))
 
     @classmethod
     async def from_custom_id(  # type: ignore[override]
         cls, interaction: Interaction, item: Item, match: re.Match[str], /
     ) -> Self:
-        return cls()
+        return cls([], language_of(interaction))
 
     async def callback(self, interaction: Interaction) -> None:  # type: ignore[override]
         await answered(interaction, self._chosen(interaction))
@@ -182,25 +195,25 @@ class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):
     async def _chosen(self, interaction: Interaction) -> None:
         job = await interaction.client.store.get(self.item.values[0])
         if job is None:
-            raise UserError("This job is no longer known.")
+            raise UserError(say("This job is no longer known."))
         if not _may_see(interaction, job):
-            raise UserError("This job is not from here.")
+            raise UserError(say("This job is not from here."))
         await show_again(interaction, job)
 
 
 async def show_again(interaction: Interaction, job: Job) -> None:
-    """The result as a new message with its pictures and buttons, wherever its first one is."""
-    bot = interaction.client
-    if job.state is not JobState.POSTED or job.message_id is None:
-        raise UserError(f"`{job.short_id}` has no result: {job.state.word}. {job.note}".strip())
-    await interaction.response.defer(thinking=True)
-    channel = bot.get_partial_messageable(job.request.channel_id, guild_id=job.request.guild_id)
-    try:
-        message = await channel.fetch_message(job.message_id)
-        pictures = [await bot.http.get_from_cdn(url) for url in pictures_in(message)]
-    except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-        raise UserError("The pictures of this job are gone. `Again` makes new ones.") from error
-    await bot.delivery.repost(interaction, job, message, pictures)
+    """The result as a new message with its files and buttons, wherever its first one is."""
+    if job.state is not JobState.POSTED:
+        raise UserError(
+            say(
+                "`{job}` has no result: {state}. {note}",
+                job=job.short_id,
+                state=job.state.word,
+                note=job.note,
+            )
+        )
+    await interaction.response.defer(thinking=True, ephemeral=job.request.wish.private)
+    await interaction.client.revival.show(interaction, job)
 
 
 def _may_see(interaction: Interaction, job: Job) -> bool:
@@ -223,17 +236,19 @@ def _prefix(text: str) -> str:
     """The first eight letters of an id, or all of it."""
     found = re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]{0,28}", text.strip().strip("`").casefold())
     if found is None:
-        raise UserError(f"{neutral(text, 40)} is no job's id: eight letters, such as `3f9a01bc`.")
+        raise UserError(
+            say("{text} is no job's id: eight letters, such as `3f9a01bc`.", text=neutral(text, 40))
+        )
     return found[0]
 
 
-def _whose(job: Job, user_id: int) -> str:
-    return "**yours**" if job.request.user_id == user_id else f"<@{job.request.user_id}>"
+def _not_yours(text: str) -> UserError:
+    return UserError(say("You have no job {job}. `/status` lists yours.", job=neutral(text, 40)))
 
 
-def _label(job: Job) -> str:
+def _label(job: Job, t: Language) -> str:
     text = job.request.text or job.request.workflow
-    return f"{job.short_id} · {job.state.word} · {text}"[:100]
+    return f"{job.short_id} · {state_word(job, t)} · {text}"[:100]
 
 
 async def setup(bot: Comfycord) -> None:

@@ -18,15 +18,28 @@ from bot.app import Comfycord
 from bot.audit import lines
 from bot.cards import TEXT_LIMIT, fitting, layout, stamp
 from bot.errors import UserError
+from bot.languages import Language, language_of
 from bot.moderation import Moderator, Report, dry_run
-from bot.texts import count, neutral
+from bot.texts import neutral
 from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices, moderates
 from cogs.workflows import parameter_line
 from comfy.errors import WorkflowFileError
+from comfy.phrases import Phrase, say
 from comfy.workflow import Workflow, dump_sidecar
 
 _UPLOAD_MAX = 25 * 2**20  # bytes; a picture carries its workflow and its pixels
-_FORMATS = {"api": "API format", "editor": "the editor's format", "picture": "a picture"}
+_FORMATS = {
+    "api": say("API format"),
+    "editor": say("the editor's format"),
+    "picture": say("a picture"),
+}
+_KINDS = {
+    "image": say("image"),
+    "video": say("video"),
+    "audio": say("audio"),
+    "text": say("text"),
+    "3d": say("3d"),
+}
 _CHANGES = 8
 _MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -49,8 +62,10 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             raise app_commands.MissingPermissions(["manage_guild"])
         if not moderates(interaction):
             raise app_commands.CheckFailure from UserError(
-                "Workflows are shared by all Discord servers I am in, so the owner must say whose "
-                "moderators manage them: `discord.guilds` in config.yaml."
+                say(
+                    "Workflows are shared by all Discord servers I am in, so the owner must say "
+                    "whose moderators manage them: `discord.guilds` in config.yaml."
+                )
             )
         return True
 
@@ -75,33 +90,40 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     ) -> None:
         """Add a workflow and see what I found in it."""
         if file.size > _UPLOAD_MAX:
-            raise UserError(f"The file is larger than {_UPLOAD_MAX // 2**20} MB.")
+            raise UserError(say("The file is larger than {limit} MB.", limit=_UPLOAD_MAX // 2**20))
+        t = language_of(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         try:
             data = await file.read()
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            raise UserError("Discord did not give me the file. Upload it again.") from error
+            raise UserError(say("Discord did not give me the file. Upload it again.")) from error
         moderator = self._moderator(interaction)
         try:
             report = await moderator.add(data, file.filename, name, replace=replace)
         except WorkflowFileError as error:
-            raise UserError(f"{neutral(file.filename, 80)} {neutral(str(error), 600)}") from error
-        await interaction.edit_original_response(view=_report_card(self.bot, report))
+            complaint = neutral(t.said(error.args[0]), 600)
+            raise UserError(
+                say("{file} {complaint}", file=neutral(file.filename, 80), complaint=complaint)
+            ) from error
+        await interaction.edit_original_response(view=_report_card(self.bot, report, t))
 
     @app_commands.command()
     async def show(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Show a workflow: its graph, what is open, who may use it, and who changed what."""
+        t = language_of(interaction)
         changes = await self._moderator(interaction).log(workflow.name, _CHANGES)
         log = [
-            f"{stamp(each.at)} <@{each.user_id}> {each.action}"
-            + "".join(f"\n-# {neutral(line, 150)}" for line in lines(each))
+            f"{stamp(each.at)} <@{each.user_id}> {t.name(each.action)}"
+            + "".join(f"\n-# {neutral(t.said(line), 150)}" for line in lines(each))
             for each in changes
         ]
         problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
-        about = _about(self.bot, workflow, problems)
-        controls = map(parameter_line, workflow.parameters(self.bot.servers.nodes).values())
-        heads = ("**Changes**" if log else "", "**Controls**")
-        text = _text([*about, heads[0], *log, heads[1], *controls])
+        about = _about(self.bot, workflow, problems, t)
+        parameters = workflow.parameters(self.bot.servers.nodes).values()
+        controls = [parameter_line(each, t) for each in parameters]
+        if log:
+            log.insert(0, "**" + t("Changes") + "**")
+        text = _text([*about, *log, "**" + t("Controls") + "**", *controls], t)
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -113,17 +135,18 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     ) -> None:
         """Give a workflow another name."""
         await self._moderator(interaction).rename(workflow.name, name)
-        await _say(interaction, f"{_code(workflow.name)} is now {_code(name)}.")
+        text = say("{workflow} is now {name}.", workflow=_code(workflow.name), name=_code(name))
+        await _say(interaction, text)
 
     @app_commands.command()
     async def remove(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Remove a workflow; /workflow restore brings it back."""
         await self._moderator(interaction).remove(workflow.name)
-        await _say(
-            interaction,
-            f"{_code(workflow.name)} is gone. `/workflow restore` brings it back; jobs that wait "
-            "still run.",
+        text = say(
+            "{workflow} is gone. `/workflow restore` brings it back; jobs that wait still run.",
+            workflow=_code(workflow.name),
         )
+        await _say(interaction, text)
 
     @app_commands.command()
     @app_commands.describe(
@@ -134,7 +157,12 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     ) -> None:
         """Bring back a workflow as it was before it was replaced or removed."""
         restored = await self._moderator(interaction).restore(workflow, _moment(version))
-        await _say(interaction, f"{_code(workflow)} is again as it was {stamp(restored)}.")
+        text = say(
+            "{workflow} is again as it was {moment}.",
+            workflow=_code(workflow),
+            moment=stamp(restored),
+        )
+        await _say(interaction, text)
 
     @restore.autocomplete("workflow")
     async def complete_earlier(self, interaction: Interaction, value: str) -> Choices:
@@ -147,9 +175,11 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     async def complete_version(self, interaction: Interaction, value: str) -> Choices:
         if not moderates(interaction):
             return []
+        t = language_of(interaction)
         moments = self.bot.library.earlier.get(str(interaction.namespace.workflow), ())
         return choices(
-            (f"until {each:%Y-%m-%d %H:%M} UTC", f"{each:{_MOMENT}}") for each in moments
+            (t("until {moment} UTC", moment=f"{each:%Y-%m-%d %H:%M}"), f"{each:{_MOMENT}}")
+            for each in moments
         )
 
     @app_commands.command()
@@ -166,14 +196,15 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         """Switch a workflow on again."""
         change = partial(curation.enabled, on=True)
         await self._moderator(interaction).configure(workflow.name, "enable", change)
-        await _say(interaction, f"{_code(workflow.name)} can be used.")
+        await _say(interaction, say("{workflow} can be used.", workflow=_code(workflow.name)))
 
     @app_commands.command()
     async def disable(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Switch a workflow off; nothing is lost."""
         change = partial(curation.enabled, on=False)
         await self._moderator(interaction).configure(workflow.name, "disable", change)
-        await _say(interaction, f"{_code(workflow.name)} is off. Jobs that wait still run.")
+        text = say("{workflow} is off. Jobs that wait still run.", workflow=_code(workflow.name))
+        await _say(interaction, text)
 
     @app_commands.command()
     @app_commands.describe(
@@ -189,9 +220,18 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         """Choose what /generate runs when nobody names a workflow."""
         name = workflow.name if workflow else None
         await self._moderator(interaction).set_default(name, channel.id if channel else None)
-        where = channel.mention if channel else "This server"
-        what = f"runs {_code(name)}" if name else "has no default of its own"
-        await _say(interaction, f"{where} {what} when nobody names a workflow.")
+        place = channel.mention if channel else say("This server")
+        if name:
+            text = say(
+                "{place} runs {workflow} when nobody names a workflow.",
+                place=place,
+                workflow=_code(name),
+            )
+        else:
+            text = say(
+                "{place} has no default of its own when nobody names a workflow.", place=place
+            )
+        await _say(interaction, text)
 
     @app_commands.command()
     @app_commands.describe(
@@ -212,7 +252,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             curation.described, title=title, description=description, parameter=parameter
         )
         await self._moderator(interaction).configure(workflow.name, "describe", change)
-        await _say(interaction, f"{_code(workflow.name)} is described.")
+        await _say(interaction, say("{workflow} is described.", workflow=_code(workflow.name)))
 
     @app_commands.command()
     @app_commands.describe(
@@ -229,7 +269,12 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         """Let members set a parameter."""
         change = partial(curation.exposed, parameter=parameter, target=target)
         await self._moderator(interaction).configure(workflow.name, "expose", change)
-        await _say(interaction, f"Members can set {_code(parameter)} of {_code(workflow.name)}.")
+        text = say(
+            "Members can set {parameter} of {workflow}.",
+            parameter=_code(parameter),
+            workflow=_code(workflow.name),
+        )
+        await _say(interaction, text)
 
     @app_commands.command()
     @app_commands.describe(parameter="What members may no longer set")
@@ -239,7 +284,12 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         """Keep members from setting a parameter."""
         change = partial(curation.hidden, parameter=parameter)
         await self._moderator(interaction).configure(workflow.name, "hide", change)
-        await _say(interaction, f"{_code(parameter)} of {_code(workflow.name)} is hidden.")
+        text = say(
+            "{parameter} of {workflow} is hidden.",
+            parameter=_code(parameter),
+            workflow=_code(workflow.name),
+        )
+        await _say(interaction, text)
 
     @app_commands.command()
     @app_commands.describe(
@@ -269,7 +319,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         after = await self._moderator(interaction).configure(workflow.name, "limit", change)
         found = curation.find_parameter(after, parameter)
         limited = after.parameters(self.bot.servers.nodes)[found.name]
-        await _say(interaction, parameter_line(limited))
+        await _say(interaction, parameter_line(limited, language_of(interaction)))
 
     @app_commands.command()
     @app_commands.describe(
@@ -290,13 +340,17 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             channel_id=channel.id if channel else None,
         )
         after = await self._moderator(interaction).configure(workflow.name, "allow", change)
-        await _say(interaction, f"{_code(workflow.name)}: {_allowed(after)}.")
+        people = _allowed(after)
+        text = say("{workflow}: {people}.", workflow=_code(workflow.name), people=people)
+        await _say(interaction, text)
 
     @app_commands.command()
     async def test(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Check on every ComfyUI server whether a workflow would run, without running it."""
         problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
-        text = _text([f"### Test of {neutral(workflow.title, 100)}", *_dry_run_lines(problems)])
+        t = language_of(interaction)
+        head = "### " + t("Test of {workflow}", workflow=neutral(workflow.title, 100))
+        text = _text([head, *_dry_run_lines(problems, t)], t)
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -336,7 +390,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
 
 
 async def _say(interaction: Interaction, text: str) -> None:
-    await interaction.response.send_message(text, ephemeral=True)
+    await interaction.response.send_message(language_of(interaction).said(text), ephemeral=True)
 
 
 def _code(name: str) -> str:
@@ -353,71 +407,100 @@ def _moment(version: str | None) -> datetime | None:
     try:
         return datetime.strptime(version, _MOMENT).replace(tzinfo=UTC)
     except ValueError as error:
-        raise UserError("Choose a `version` from the list, or leave it out.") from error
+        raise UserError(say("Choose a `version` from the list, or leave it out.")) from error
 
 
-def _report_card(bot: Comfycord, report: Report) -> ui.LayoutView:
+def _report_card(bot: Comfycord, report: Report, t: Language) -> ui.LayoutView:
     workflow = report.workflow
-    done = "replaced; `/workflow restore` undoes it" if report.replaced else "added"
-    head = f"### {neutral(workflow.title, 100)} is {done}"
-    came = f"It came as {_FORMATS[report.format]}: {_summary(workflow)}"
+    title = neutral(workflow.title, 100)
+    if report.replaced:
+        head = t("{workflow} is replaced; `/workflow restore` undoes it", workflow=title)
+    else:
+        head = t("{workflow} is added", workflow=title)
+    form, summary = _FORMATS[report.format], _summary(workflow, t)
+    came = t("It came as {format}: {summary}", format=form, summary=summary)
     parameters = workflow.parameters(bot.servers.nodes).values()
-    found = [f"**Found {count(len(parameters), 'control')}**", *map(parameter_line, parameters)]
-    notes = [f"⚠️ {neutral(note, 400)}" for note in (*workflow.notes, *report.notes)]
-    tail = f"-# Try it: `/generate workflow:{workflow.name}`"
-    text = _text([head, came, *_dry_run_lines(report.problems), *notes, *found], len(tail))
+    number = t.many("Found {number} control", "Found {number} controls", len(parameters))
+    found = [f"**{number}**", *(parameter_line(each, t) for each in parameters)]
+    notes = [f"⚠️ {neutral(t.said(note), 400)}" for note in (*workflow.notes, *report.notes)]
+    tail = "-# " + t("Try it: `/generate workflow:{workflow}`", workflow=workflow.name)
+    lines = [f"### {head}", came, *_dry_run_lines(report.problems, t), *notes, *found]
+    text = _text(lines, t, len(tail))
     return layout(ui.Container(ui.TextDisplay(f"{text}\n{tail}")))
 
 
-def _about(bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]]) -> list[str]:
-    sidecar = workflow.sidecar
-    state = "on" if sidecar.enabled else "**off**"
+def _about(
+    bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]], t: Language
+) -> list[str]:
+    sidecar, people = workflow.sidecar, _allowed(workflow)
+    if sidecar.enabled:
+        state = t("`{workflow}` is on, {people}.", workflow=workflow.name, people=people)
+    else:
+        state = t("`{workflow}` is **off**, {people}.", workflow=workflow.name, people=people)
     earlier = len(bot.library.earlier.get(workflow.name, ()))
-    problem = bot.library.problems.get(f"{workflow.name}.json")
+    problem = bot.library.problems.get(f"{workflow.name}.json", "")
+    runs = t(
+        "The file {complaint} Its last good version runs.",
+        complaint=neutral(t.said(problem), 300),
+    )
+    kept = t.many(
+        "{number} earlier version for `/workflow restore`",
+        "{number} earlier versions for `/workflow restore`",
+        earlier,
+    )
     return [
         f"### {neutral(workflow.title, 100)}",
-        f"`{workflow.name}` is {state}, {_allowed(workflow)}.",
+        state,
         neutral(sidecar.description),
-        f"⚠️ The file {neutral(problem, 300)} Its last good version runs." if problem else "",
-        _summary(workflow),
-        *_dry_run_lines(problems),
-        *(f"⚠️ {neutral(note, 400)}" for note in workflow.notes),
-        f"-# {count(earlier, 'earlier version')} for `/workflow restore`" if earlier else "",
+        f"⚠️ {runs}" if problem else "",
+        _summary(workflow, t),
+        *_dry_run_lines(problems, t),
+        *(f"⚠️ {neutral(t.said(note), 400)}" for note in workflow.notes),
+        f"-# {kept}" if earlier else "",
     ]
 
 
-def _summary(workflow: Workflow) -> str:
+def _summary(workflow: Workflow, t: Language) -> str:
     """12 nodes: 4 CLIPTextEncode, KSampler, …; makes image."""
     counted = Counter(node["class_type"] for node in workflow.graph.values())
     named = [f"{n} {name}" if n > 1 else name for name, n in counted.most_common(6)]
     more = ", …" if len(counted) > 6 else ""
-    kinds = ", ".join(sorted({each.kind for each in workflow.outputs})) or "nothing"
-    return f"{len(workflow.graph)} nodes ({neutral(', '.join(named), 200)}{more}); makes {kinds}."
+    kinds = sorted({each.kind for each in workflow.outputs})
+    return t.many(
+        "{number} node ({nodes}); makes {kinds}.",
+        "{number} nodes ({nodes}); makes {kinds}.",
+        len(workflow.graph),
+        nodes=neutral(", ".join(named), 200) + more,
+        kinds=", ".join(t.said(_KINDS[each]) for each in kinds) or t("nothing"),
+    )
 
 
-def _allowed(workflow: Workflow) -> str:
+def _allowed(workflow: Workflow) -> Phrase:
     allow = workflow.sidecar.allow
-    who = ", ".join(f"<@&{each}>" for each in allow.roles) or "everybody"
-    where = ", ".join(f"<#{each}>" for each in allow.channels) or "everywhere"
-    return f"for {who}, {'in ' if allow.channels else ''}{where}"
+    who = ", ".join(f"<@&{each}>" for each in allow.roles) or say("everybody")
+    where = ", ".join(f"<#{each}>" for each in allow.channels)
+    place = say("in {channels}", channels=where) if where else say("everywhere")
+    return say("for {people}, {place}", people=who, place=place)
 
 
-def _dry_run_lines(problems: Mapping[str, list[str]]) -> list[str]:
+def _dry_run_lines(problems: Mapping[str, list[str]], t: Language) -> list[str]:
     told = []
     for server, each in problems.items():
         if not each:
-            told.append(f"✅ {server} can run it.")
-        told += [f"❌ {server}: {neutral(problem, 300)}" for problem in each[:5]]
+            told.append("✅ " + t("{server} can run it.", server=server))
+        told += [f"❌ {server}: {neutral(t.said(problem), 300)}" for problem in each[:5]]
         if len(each) > 5:
-            told.append(f"-# and {len(each) - 5} more on {server}")
-    return told or ["⚠️ No ComfyUI server is set up, so nothing could be checked."]
+            more = len(each) - 5
+            told.append("-# " + t("and {number} more on {server}", number=more, server=server))
+    return told or ["⚠️ " + t("No ComfyUI server is set up, so nothing could be checked.")]
 
 
-def _text(parts: list[str], reserved: int = 0) -> str:
+def _text(parts: list[str], t: Language, reserved: int = 0) -> str:
     parts = [each for each in parts if each]
     kept = fitting(parts, TEXT_LIMIT - 40 - reserved)
     if len(kept) < len(parts):
-        kept.append(f"-# and {len(parts) - len(kept)} more lines")
+        more = len(parts) - len(kept)
+        kept.append("-# " + t.many("and {number} more line", "and {number} more lines", more))
     return "\n".join(kept)
 
 

@@ -9,16 +9,18 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.app import Comfycord
+from bot.app import Comfycord, answered
 from bot.cards import layout
-from bot.texts import count
-from cogs.results import Button, Item, answered
+from bot.languages import language_of
+from cogs.controls import Button, Item
 from cogs.transformers import Interaction
 from comfy.graph import without_secrets
+from comfy.phrases import say, say_count
 
-_KEPT = (
+_KEPT = say(
     "For each of your requests: your id, where it was made, the prompt and settings, when and how "
-    "it ended, and for a month the files that you gave. Posted pictures are Discord's."
+    "it ended, and for a month the files that you gave. Your presets. Posted pictures are "
+    "Discord's."
 )
 
 
@@ -35,25 +37,29 @@ class Privacy(commands.GroupCog, group_name="privacy"):
         rows = await self.bot.store.everything_of(interaction.user.id)
         for row in rows:
             row["graph"] = without_secrets(json.loads(row["graph"]))
-        data = json.dumps(rows, ensure_ascii=False, indent=2, default=str).encode()
+        others = await self.bot.store.other_rows_of(interaction.user.id)
+        more = [{"kind": kind, **row} for kind, found in others.items() for row in found]
+        data = json.dumps([*rows, *more], ensure_ascii=False, indent=2, default=str).encode()
         file = discord.File(io.BytesIO(data), "comfycord-my-data.json")
+        t = language_of(interaction)
+        number = t.many("{number} request.", "{number} requests.", len(rows))
         await interaction.response.send_message(
-            f"{count(len(rows), 'request')}. {_KEPT}", file=file, ephemeral=True
+            f"{number} {t.said(_KEPT)}", file=file, ephemeral=True
         )
 
     @app_commands.command()
     async def delete(self, interaction: Interaction) -> None:
         """Delete everything that I keep of you."""
+        t = language_of(interaction)
         row = ui.ActionRow[ui.LayoutView](
             ui.Button(
-                label="Delete it all",
+                label=t("Delete it all"),
                 style=discord.ButtonStyle.danger,
                 custom_id=f"privacy:{interaction.user.id}:delete",
             )
         )
-        text = ui.TextDisplay[ui.LayoutView](
-            f"{_KEPT}\nJobs that wait or run are cancelled, and buttons under your pictures stop."
-        )
+        then = t("Jobs that wait or run are cancelled, and buttons under your pictures stop.")
+        text = ui.TextDisplay[ui.LayoutView](f"{t.said(_KEPT)}\n{then}")
         card = layout(ui.Container(text, row))
         await interaction.response.send_message(view=card, ephemeral=True)
 
@@ -78,7 +84,10 @@ class DeleteButton(ui.DynamicItem[Button], template=r"privacy:(?P<user>\d{1,20})
             await bot.runner.cancel(job)
         files, number = await bot.store.forget(user_id)
         await bot.uploads.remove(files)
-        text = f"Deleted: {count(number, 'request')}. Jobs that just end go a moment later."
+        requests = say_count("{number} request", "{number} requests", number)
+        text = language_of(interaction)(
+            "Deleted: {requests}. Jobs that just end go a moment later.", requests=requests
+        )
         await interaction.edit_original_response(view=layout(ui.Container(ui.TextDisplay(text))))
 
 

@@ -11,6 +11,7 @@ from bot.requests import Author, may_use, open_parameters, target_nodes
 from bot.texts import neutral
 from comfy.graph import title
 from comfy.parameters import FILES, Parameter, Role
+from comfy.phrases import say
 from comfy.workflow import Workflow
 
 _CHOICES = 25  # Discord: https://docs.discord.com/developers/interactions/application-commands
@@ -32,7 +33,15 @@ def author(interaction: Interaction) -> Author:
         roles=frozenset(role.id for role in roles),
         parent_id=getattr(interaction.channel, "parent_id", None),
         by_token=is_stranger(interaction),
+        adult=is_adult(interaction.channel),
+        locale=str(interaction.locale),
     )
+
+
+def is_adult(channel: object) -> bool:
+    """Whether Discord restricts it by age; of a thread its channel."""
+    is_nsfw = getattr(channel, "is_nsfw", None)
+    return bool(is_nsfw and is_nsfw())
 
 
 def is_stranger(interaction: Interaction) -> bool:
@@ -53,7 +62,9 @@ def moderates(interaction: Interaction) -> bool:
 def find_workflow(bot: Comfycord, name: str) -> Workflow:
     found = bot.library.workflows.get(bot.library.twin(name) or name)
     if found is None:
-        raise UserError(f"There is no workflow named {neutral(name, 60)}. See /workflows.")
+        raise UserError(
+            say("There is no workflow named {name}. See /workflows.", name=neutral(name, 60))
+        )
     return found
 
 
@@ -66,7 +77,7 @@ async def default_workflow(interaction: Interaction) -> Workflow:
     bot, asking = interaction.client, author(interaction)
     usable = {each.name: each for each in usable_workflows(bot, asking)}
     if not usable:
-        raise UserError("There are no workflows for you here yet. A moderator adds them.")
+        raise UserError(say("There are no workflows for you here yet. A moderator adds them."))
     if asking.guild_id is not None:
         for channel_id in (asking.channel_id, asking.parent_id, None):
             chosen = await bot.store.default_workflow(asking.guild_id, channel_id)

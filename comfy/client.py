@@ -34,6 +34,7 @@ from comfy.models import (
     parse_node_errors,
 )
 from comfy.nodes import NodeType, parse_object_info
+from comfy.phrases import say
 
 T = TypeVar("T")
 
@@ -113,7 +114,9 @@ class ComfyClient:
         try:
             accepted = PromptAccepted.from_json(json.loads(raw))
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise ServerUnavailable(f"{self.url} took the prompt and answered nonsense") from error
+            raise ServerUnavailable(
+                say("{server} took the prompt and answered nonsense", server=self.url)
+            ) from error
         if accepted.prompt_id != prompt_id:
             with contextlib.suppress(ServerError):
                 await self.delete_queued(accepted.prompt_id)
@@ -262,11 +265,12 @@ class ComfyClient:
         raise self._refused(response.status)
 
     def _refused(self, status: int) -> ServerError:
+        told = {"server": self.url, "status": status}
         if status in (401, 403):
-            return AccessDenied(f"{self.url} wants other credentials (HTTP {status})")
+            return AccessDenied(say("{server} wants other credentials (HTTP {status})", **told))
         if status in (404, 405) or 300 <= status < 400:
-            return NotComfyUI(f"{self.url} is not a ComfyUI server (HTTP {status})")
-        return ServerUnavailable(f"{self.url} answered HTTP {status}")
+            return NotComfyUI(say("{server} is not a ComfyUI server (HTTP {status})", **told))
+        return ServerUnavailable(say("{server} answered HTTP {status}", **told))
 
     def _read_as(self, make: Callable[[Any], T], data: Any) -> T:
         try:
@@ -277,23 +281,25 @@ class ComfyClient:
             raise self._not_comfyui() from error
 
     def _not_comfyui(self) -> NotComfyUI:
-        return NotComfyUI(f"{self.url} does not answer as a ComfyUI server does")
+        return NotComfyUI(say("{server} does not answer as a ComfyUI server does", server=self.url))
 
     def _unavailable(self, error: BaseException) -> ServerUnavailable:
         match error:
             case TimeoutError():
-                cause = "it takes too long"
+                cause = say("it takes too long")
             case aiohttp.ClientConnectorDNSError():
-                cause = "no such host"
+                cause = say("no such host")
             case aiohttp.ClientConnectorCertificateError():
-                cause = "its certificate is not trusted, set ca_file"
+                cause = say("its certificate is not trusted, set ca_file")
             case aiohttp.ClientConnectorSSLError():
-                cause = "it does not speak TLS, is it http://?"
+                cause = say("it does not speak TLS, is it http://?")
             case aiohttp.ClientConnectorError():
-                cause = "nothing listens there"
+                cause = say("nothing listens there")
             case _:
-                cause = "the connection broke"
-        return ServerUnavailable(f"{self.url} does not answer: {cause}")
+                cause = say("the connection broke")
+        return ServerUnavailable(
+            say("{server} does not answer: {cause}", server=self.url, cause=cause)
+        )
 
 
 def _uploaded_name(told: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from comfy.editor import BYPASS, INPUTS, NEVER, OUTPUTS, Editor, Json, Scope, Wire
 from comfy.errors import ConversionError
 from comfy.graph import Graph, as_link
+from comfy.phrases import say
 from comfy.widgets import served, specs, widgets
 
 _NODES_MAX = 10_000  # subgraphs in subgraphs multiply
@@ -64,9 +65,11 @@ def convert(workflow: Json, object_info: Mapping[str, Json]) -> Graph:
     try:
         return _Conversion(workflow, dict(object_info)).graph()
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ConversionError("is in the editor's format, but its parts do not fit.") from error
+        raise ConversionError(
+            say("is in the editor's format, but its parts do not fit.")
+        ) from error
     except RecursionError as error:
-        raise ConversionError("nests subgraphs or chains nodes without end.") from error
+        raise ConversionError(say("nests subgraphs or chains nodes without end.")) from error
 
 
 class _Conversion:
@@ -79,8 +82,9 @@ class _Conversion:
         real = list(self._real_nodes(self._editor.root))
         classes = {_class_of(node) for _, node in real}
         if missing := sorted(classes - self._info.keys()):
+            names = ", ".join(missing)
             raise ConversionError(
-                f"needs nodes that the server does not have: {', '.join(missing)}.", missing
+                say("needs nodes that the server does not have: {nodes}.", nodes=names), missing
             )
         graph: Graph = {
             scope.api_id(node): {
@@ -100,7 +104,9 @@ class _Conversion:
         for node in scope.nodes.values():
             self._visited += 1
             if self._visited > _NODES_MAX:
-                raise ConversionError(f"unfolds into more than {_NODES_MAX} nodes.")
+                raise ConversionError(
+                    say("unfolds into more than {number} nodes.", number=_NODES_MAX)
+                )
             if node.get("mode") in (NEVER, BYPASS):
                 continue
             if self._editor.is_instance(node):

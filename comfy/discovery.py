@@ -14,6 +14,7 @@ from comfy.errors import WorkflowFileError
 from comfy.graph import Graph, InputRef, Link, title
 from comfy.nodes import NodeTypes, Number
 from comfy.parameters import FILES, Parameter, Role, text_inputs, type_of, typed
+from comfy.phrases import say
 from comfy.tracing import Output, Trace
 
 
@@ -62,7 +63,7 @@ T = TypeVar("T")
 _SAMPLERS_MAX = 50  # each is followed by itself, and a file may be made to take for ever
 _DENOISING = ("noise", "steps", "sigmas", "latent_image")
 _GUIDANCE = ("positive", "guider", "conditioning", "text_embeds", "hyvid_embeds")
-_DECLARE = "declare one with /workflow expose, or choose one with the option node"
+_DECLARE = say("declare one with /workflow expose, or choose one with the option node")
 
 
 def discover(graph: Graph, nodes: NodeTypes | None = None) -> Discovery:
@@ -74,7 +75,7 @@ def discover(graph: Graph, nodes: NodeTypes | None = None) -> Discovery:
         search = _Search(graph)
         found = {each.name: typed(each, graph, nodes or {}) for each in search.parameters()}
     except RecursionError as error:
-        raise WorkflowFileError("chains too many nodes to follow its links.") from error
+        raise WorkflowFileError(say("chains too many nodes to follow its links.")) from error
     return Discovery(found, _outputs(search.trace, nodes or {}), tuple(search.notes))
 
 
@@ -104,7 +105,8 @@ class _Search:
     def parameters(self) -> Iterator[Parameter]:
         texts = list(self._words())
         if not any(each.role is Role.TEXT for each in texts) and any(text_inputs(self._graph)):
-            self.notes.append(f"It is not clear which text is the prompt: {_DECLARE}.")
+            note = say("It is not clear which text is the prompt: {remedy}.", remedy=_DECLARE)
+            self.notes.append(note)
         yield from texts
         yield from self._one(Role.SEED, self._seeds())
         if self._samplers:
@@ -182,7 +184,13 @@ class _Search:
             where = ", ".join(
                 f"{g[0].node_id} ({title(self._graph, g[0].node_id)})" for g in groups
             )
-            self.notes.append(f"The {_WHAT[role]} is put together from nodes {where}: {_DECLARE}.")
+            note = say(
+                "The {prompt} is put together from nodes {nodes}: {remedy}.",
+                prompt=_WHAT[role],
+                nodes=where,
+                remedy=_DECLARE,
+            )
+            self.notes.append(note)
             others = [*groups, *others]
         for group in others:
             yield self._parameter(self._own_name(role, group, others), role, group)
@@ -268,7 +276,8 @@ class _Search:
         sources = _unique(filter(None, map(self._latent_source, self._first)))
         widths = self._of_sources(sources, _WIDTHS)
         if not widths:
-            self.notes.append("The size comes from elsewhere (a picture), so it cannot be set.")
+            note = say("The size comes from elsewhere (a picture), so it cannot be set.")
+            self.notes.append(note)
         yield from self._by_value(Role.WIDTH, widths)
         yield from self._by_value(Role.HEIGHT, self._of_sources(sources, _HEIGHTS))
         yield from self._by_value(Role.BATCH, self._of_sources(sources, ("batch_size",)))
@@ -376,7 +385,7 @@ class _Search:
         return Parameter(str(name), role, tuple(refs), kind, value, low, high)
 
 
-_WHAT = {Role.TEXT: "positive prompt", Role.NEGATIVE: "negative prompt"}
+_WHAT = {Role.TEXT: say("positive prompt"), Role.NEGATIVE: say("negative prompt")}
 
 
 def _unique(items: Iterable[T]) -> list[T]:

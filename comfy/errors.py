@@ -63,13 +63,18 @@ class FileGone(ServerError):
 
 @dataclass(frozen=True, slots=True)
 class NodeError:
-    """One complaint of ComfyUI's validation about one input (or node, then *input* is "")."""
+    """One complaint of ComfyUI's validation about one input (or node, then *input* is "").
+
+    *min* and *max*: the input's range, where it is told.
+    """
 
     node_id: str
     class_type: str
     input: str
     kind: str
     details: str
+    min: float | None = None
+    max: float | None = None
 
 
 class PromptRefused(ServerError):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from comfy.errors import LibraryError, WorkflowFileError
 from comfy.graph import Graph
+from comfy.phrases import say
 from comfy.workflow import Sidecar, Workflow, check_name, dump_sidecar, fitting, parse_sidecar
 from comfy.workflow_file import JSON_MAX, read
 
@@ -29,8 +30,10 @@ def read_workflow(path: Path, name: str = "") -> Workflow:
     file = read(path.read_bytes())
     if file.graph is None:
         raise WorkflowFileError(
-            "is in the editor's format. Add it in Discord with /workflow add, or make API format "
-            "of it with `comfycord convert`."
+            say(
+                "is in the editor's format. Add it in Discord with /workflow add, or make API "
+                "format of it with `comfycord convert`."
+            )
         )
     beside = path.with_suffix(".yaml")
     return Workflow.of(name, file.graph, _read_sidecar(beside) if beside.exists() else None)
@@ -40,7 +43,7 @@ def _read_sidecar(path: Path) -> Sidecar:
     try:
         return parse_sidecar(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise WorkflowFileError("has a sidecar that is not UTF-8 text.") from error
+        raise WorkflowFileError(say("has a sidecar that is not UTF-8 text.")) from error
 
 
 def read_earlier(folder: Path) -> dict[str, tuple[datetime, ...]]:
@@ -76,7 +79,9 @@ class Folder:
         self._refuse_twin(name)
         exists = self._file(name).exists()
         if exists and not replace:
-            raise LibraryError(f"There is a workflow named {name} already. Set `replace`.")
+            raise LibraryError(
+                say("There is a workflow named {name} already. Set `replace`.", name=name)
+            )
         before, sidecar, dropped = None, Sidecar(), list[str]()
         if exists:
             sidecar = self._kept_settings(name)
@@ -106,16 +111,18 @@ class Folder:
         check_name(new)
         self.workflow(name)
         if new == name:
-            raise LibraryError(f"{name} is its name already.")
+            raise LibraryError(say("{name} is its name already.", name=name))
         other_case = new.casefold() == name.casefold()
         if not other_case:
             if self._file(new).exists():
-                raise LibraryError(f"There is a workflow named {new} already.")
+                raise LibraryError(say("There is a workflow named {name} already.", name=new))
             self._refuse_twin(new)
             self._refuse_lonely(new)
             earlier = read_earlier(self.path)
             if new in earlier or _twin(new, earlier):
-                raise LibraryError(f"A removed workflow was named {new}. Take another name.")
+                raise LibraryError(
+                    say("A removed workflow was named {name}. Take another name.", name=new)
+                )
         with _changes() as changes:
             for suffix in ("yaml", "json"):  # the limits first: a graph is never without them
                 if self._file(name, suffix).exists():
@@ -130,7 +137,7 @@ class Folder:
         """What it was; `restore` brings it back."""
         check_name(name)
         if not self._file(name).exists():
-            raise LibraryError(f"There is no workflow named {name}.")
+            raise LibraryError(say("There is no workflow named {name}.", name=name))
         before = None
         with contextlib.suppress(WorkflowFileError):
             before = read_workflow(self._file(name))
@@ -147,7 +154,7 @@ class Folder:
         moments = read_earlier(self.path).get(name, ())
         chosen = moment or next(iter(moments), None)
         if chosen is None or chosen not in moments:
-            raise LibraryError(f"There is no such earlier version of {name}.")
+            raise LibraryError(say("There is no such earlier version of {name}.", name=name))
         check_name(name)
         self._refuse_twin(name)
         path = self._earlier(name) / f"{chosen.strftime(_MOMENT)}.json"
@@ -167,7 +174,7 @@ class Folder:
         try:
             return read_workflow(self._file(name))
         except FileNotFoundError as error:
-            raise LibraryError(f"There is no workflow named {name}.") from error
+            raise LibraryError(say("There is no workflow named {name}.", name=name)) from error
 
     def _file(self, name: str, suffix: str = "json") -> Path:
         return self.path / f"{name}.{suffix}"
@@ -179,13 +186,18 @@ class Folder:
         """Letters' case aside: some file systems know no other difference."""
         twin = _twin(name, (path.stem for path in self.path.glob("*.json")))
         if twin is not None:
-            raise LibraryError(f"There is a workflow named {twin}; only its case differs.")
+            raise LibraryError(
+                say("There is a workflow named {name}; only its case differs.", name=twin)
+            )
 
     def _refuse_lonely(self, name: str) -> None:
         if self._file(name, "yaml").exists():
             raise LibraryError(
-                f"{name}.yaml lies in the folder without a workflow, and would count for this one. "
-                "The owner must take it away first."
+                say(
+                    "{name}.yaml lies in the folder without a workflow, and would count for this "
+                    "one. The owner must take it away first.",
+                    name=name,
+                )
             )
 
     def _kept_settings(self, name: str) -> Sidecar:
@@ -195,7 +207,12 @@ class Folder:
             return _read_sidecar(path) if path.exists() else Sidecar()
         except WorkflowFileError as error:
             raise LibraryError(
-                f"{name} {error} Its limits would be lost: mend {name}.yaml, or remove {name}."
+                say(
+                    "{name} {problem} Its limits would be lost: mend {name}.yaml, or remove "
+                    "{name}.",
+                    name=name,
+                    problem=error.args[0],
+                )
             ) from error
 
     def _keep(self, changes: "_Changes", name: str, *, besides: Path | None = None) -> None:
@@ -225,7 +242,7 @@ def _encoded(graph: Graph) -> bytes:
     try:
         data = json.dumps(graph, ensure_ascii=False, indent=2).encode()
     except UnicodeEncodeError as error:
-        raise WorkflowFileError("holds a broken letter.") from error
+        raise WorkflowFileError(say("holds a broken letter.")) from error
     if len(data) <= JSON_MAX:
         return data
     return json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from comfy.errors import WorkflowFileError
+from comfy.phrases import say
 
 Graph = dict[str, dict[str, Any]]
 NODES_MAX = 2000
@@ -39,23 +40,33 @@ def check_graph(data: Any) -> Graph:
     if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
         data = data["prompt"]  # the body of a POST /prompt, as some people save it
     if not isinstance(data, dict) or not data:
-        raise WorkflowFileError("holds no nodes. Save it again in ComfyUI.")
+        raise WorkflowFileError(say("holds no nodes. Save it again in ComfyUI."))
     if isinstance(data.get("nodes"), list):
-        raise WorkflowFileError("is in the editor's format, where API format belongs.")
+        raise WorkflowFileError(say("is in the editor's format, where API format belongs."))
     if len(data) > NODES_MAX:
-        raise WorkflowFileError(f"has {len(data)} nodes, and {NODES_MAX} is the most.")
+        raise WorkflowFileError(
+            say("has {number} nodes, and {limit} is the most.", number=len(data), limit=NODES_MAX)
+        )
     graph = {node_id: _checked_node(node_id, node) for node_id, node in data.items()}
     for node_id, node in graph.items():
         for name, value in node["inputs"].items():
             link = as_link(value)
             if link is not None and link.node_id not in graph:
                 raise WorkflowFileError(
-                    f"links {node_id}.{name} to node {link.node_id!r}, which is not there."
+                    say(
+                        "links {input} to node {node}, which is not there.",
+                        input=f"{node_id}.{name}",
+                        node=repr(link.node_id),
+                    )
                 )
             if link is None and not _is_finite(value):
-                raise WorkflowFileError(f"holds {node_id}.{name}, which is not a finite number.")
+                raise WorkflowFileError(
+                    say("holds {input}, which is not a finite number.", input=f"{node_id}.{name}")
+                )
     if (number := sum(len(dict(links(graph, each))) for each in graph)) > LINKS_MAX:
-        raise WorkflowFileError(f"has {number} links, and {LINKS_MAX} is the most.")
+        raise WorkflowFileError(
+            say("has {number} links, and {limit} is the most.", number=number, limit=LINKS_MAX)
+        )
     _refuse_circles(graph)
     return graph
 
@@ -64,10 +75,15 @@ def _checked_node(node_id: str, node: Any) -> dict[str, Any]:
     """Pictures hold `is_changed` too, with NaN in it, and some tools save more."""
     if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
         raise WorkflowFileError(
-            f"has no class_type at node {node_id[:60]!r}. Save it again in ComfyUI."
+            say(
+                "has no class_type at node {node}. Save it again in ComfyUI.",
+                node=repr(node_id[:60]),
+            )
         )
     if not isinstance(node.get("inputs", {}), dict):
-        raise WorkflowFileError(f"has inputs that are not an object at node {node_id[:60]!r}.")
+        raise WorkflowFileError(
+            say("has inputs that are not an object at node {node}.", node=repr(node_id[:60]))
+        )
     kept = {name: node[name] for name in ("class_type", "_meta") if name in node}
     return {"inputs": node.get("inputs", {}), **kept}
 
@@ -90,7 +106,9 @@ def _refuse_circles(graph: Graph) -> None:
         graphlib.TopologicalSorter(needs).prepare()
     except graphlib.CycleError as error:
         circle = " → ".join(reversed(error.args[1][:8]))
-        raise WorkflowFileError(f"links its nodes in a circle: {circle}.") from error
+        raise WorkflowFileError(
+            say("links its nodes in a circle: {nodes}.", nodes=circle)
+        ) from error
 
 
 def as_link(value: object) -> Link | None:

@@ -9,6 +9,7 @@ from comfy.editor import Json
 from comfy.errors import ConversionError
 from comfy.nodes import MissingModel, NodeTypes, missing_models, missing_nodes, parse_object_info
 from comfy.parameters import Parameter
+from comfy.phrases import say
 from comfy.workflow_file import Format, WorkflowFile, to_graph
 
 
@@ -40,14 +41,17 @@ def inspect(file: WorkflowFile, object_info: Mapping[str, Json]) -> Inspection:
     the server lacks.
     """
     if file.needs_server and not object_info:
-        note = "This is the editor's format: only a ComfyUI's /object_info explains its values."
-        return Inspection(file.format, Discovery(), notes=(note,))
+        doubt = say(
+            "This is the editor's format: only a ComfyUI's /object_info explains its values."
+        )
+        return Inspection(file.format, Discovery(), notes=(doubt,))
     try:
         graph, note = to_graph(file, object_info)
     except ConversionError as error:
         if not error.missing:
             raise
-        return Inspection(file.format, Discovery(), error.missing, (), (f"The file {error}",))
+        lack = say("The file {problem}", problem=error.args[0])
+        return Inspection(file.format, Discovery(), error.missing, (), (lack,))
     nodes: NodeTypes = parse_object_info(dict(object_info))
     return Inspection(
         file.format,

@@ -15,6 +15,7 @@ from typing import TypeVar
 from comfy.errors import LibraryError, WorkflowFileError
 from comfy.folder import Added, Folder, read_earlier, read_workflow
 from comfy.graph import Graph
+from comfy.phrases import say
 from comfy.workflow import Sidecar, Workflow
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,9 @@ class Library:
                 try:
                     result = await asyncio.to_thread(work)
                 except OSError as error:
+                    reason = error.strerror or str(error)
                     raise LibraryError(
-                        f"The workflows folder cannot be changed: {error.strerror or error}."
+                        say("The workflows folder cannot be changed: {reason}.", reason=reason)
                     ) from error
                 # read anew, as a disk's clock may be too coarse to show the change
                 known = {n: e for n, e in self._entries.items() if n not in names}
@@ -180,6 +182,6 @@ def _read(path: Path, stamp: _Stamp, before: _Entry | None) -> _Entry:
     try:
         return _Entry(stamp, read_workflow(path))
     except WorkflowFileError as error:
-        return _Entry(stamp, kept, str(error))
+        return _Entry(stamp, kept, error.args[0])
     except OSError as error:
-        return _Entry(stamp, kept, f"cannot be read ({error.strerror}).")
+        return _Entry(stamp, kept, say("cannot be read ({reason}).", reason=str(error.strerror)))

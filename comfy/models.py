@@ -191,7 +191,20 @@ def _node_error(node_id: str, class_type: str, data: Any) -> NodeError:
     match data:
         case {"type": kind}:
             info = data.get("extra_info")
-            name = info.get("input_name") if isinstance(info, dict) else ""
-            details = str(data.get("details", ""))
-            return NodeError(node_id, class_type, str(name or ""), str(kind), details)
+            info = info if isinstance(info, dict) else {}
+            name, details = str(info.get("input_name") or ""), str(data.get("details", ""))
+            low, high = _range(info.get("input_config"))
+            return NodeError(node_id, class_type, name, str(kind), details, low, high)
     return NodeError(node_id, class_type, "", "", "")
+
+
+def _range(config: Any) -> tuple[float | None, float | None]:
+    """Of an input as its node declares it: `["INT", {"min": 1, "max": 10000}]`."""
+    match config:
+        case [_, dict(options)]:
+            low, high = options.get("min"), options.get("max")
+            return (
+                low if isinstance(low, int | float) else None,
+                high if isinstance(high, int | float) else None,
+            )
+    return None, None

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from comfy.errors import NodeError
 from comfy.graph import Graph, as_link, upstream
-from comfy.nodes import InputType, NodeType, NodeTypes, missing_nodes
+from comfy.nodes import InputType, NodeTypes, missing_nodes
+from comfy.phrases import say
 
 _ANY = "*"
 _NUMBERS = {"INT": int, "FLOAT": float}
@@ -47,16 +48,12 @@ def _node(graph: Graph, nodes: NodeTypes, node_id: str) -> Iterator[NodeError]:
         if name not in node["inputs"]:
             # of a V3 input that grows or chooses, only its parts stand in the graph
             if declared.required and not declared.type.startswith("COMFY_"):
-                yield _error(node_id, kind, name, "required_input_missing", "")
+                yield NodeError(node_id, kind.class_type, name, "required_input_missing", "")
             continue
         value = node["inputs"][name]
         found = _link(graph, nodes, declared, value) if _is_list(value) else _value(declared, value)
         if found is not None:
-            yield _error(node_id, kind, name, *found)
-
-
-def _error(node_id: str, kind: NodeType, name: str, what: str, details: str) -> NodeError:
-    return NodeError(node_id, kind.class_type, name, what, details)
+            yield NodeError(node_id, kind.class_type, name, *found, declared.min, declared.max)
 
 
 def _is_list(value: object) -> bool:
@@ -71,12 +68,14 @@ def _link(
         return "bad_linked_input", str(value)
     outputs = nodes[graph[link.node_id]["class_type"]].outputs
     if not 0 <= link.slot < len(outputs):
-        return "bad_linked_input", f"node {link.node_id} has no output {link.slot}"
+        details = say("node {node} has no output {output}", node=link.node_id, output=link.slot)
+        return "bad_linked_input", details
     given, wanted = outputs[link.slot], declared.type
     plain = all(each.replace("_", "").replace(",", "").isalnum() for each in (given, wanted))
     special = {given, wanted} & {_ANY, "COMBO"} or "COMFY_" in given + wanted or "[" in given
     if plain and not special and not set(given.split(",")) & set(wanted.split(",")):
-        return "return_type_mismatch", f"{given} instead of {wanted}"
+        details = say("{given} instead of {wanted}", given=given, wanted=wanted)
+        return "return_type_mismatch", details
     return None
 
 

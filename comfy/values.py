@@ -10,6 +10,7 @@ from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, type_of
+from comfy.phrases import say
 
 SEED_MAX = 2**64 - 1  # ComfyUI refuses more
 
@@ -42,9 +43,11 @@ _NUMBER = re.compile(r"[+-]?\d{1,25}(\.\d{1,20})?([eE][+-]?\d{1,3})?", re.ASCII)
 def coerce(parameter: Parameter, value: object) -> Any:
     """*value* as ComfyUI wants it; `ParameterError` names what is allowed."""
     if isinstance(value, int) and abs(value) > _NUMBER_MAX:  # Python cannot even print some
-        raise ParameterError(f"`{parameter.name}` takes a smaller number.")
+        raise ParameterError(say("`{name}` takes a smaller number.", name=parameter.name))
     if isinstance(value, list | dict) or value is None:
-        raise ParameterError(f"`{parameter.name}` takes one value, not a list or an object.")
+        raise ParameterError(
+            say("`{name}` takes one value, not a list or an object.", name=parameter.name)
+        )
     if parameter.choices and parameter.role not in FILES:
         return _choice(parameter, value)
     match parameter.type:
@@ -53,12 +56,14 @@ def coerce(parameter: Parameter, value: object) -> Any:
         case "BOOLEAN":
             return _boolean(parameter, value)
     if not isinstance(value, str):
-        raise ParameterError(f"`{parameter.name}` takes a text.")
+        raise ParameterError(say("`{name}` takes a text.", name=parameter.name))
     text = value.replace("\x00", "")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ParameterError(f"`{parameter.name}` holds a broken character.") from error
+        raise ParameterError(
+            say("`{name}` holds a broken character.", name=parameter.name)
+        ) from error
     return text
 
 
@@ -66,9 +71,20 @@ def _choice(parameter: Parameter, value: object) -> Any:
     for choice in parameter.choices:
         if choice == value or str(choice).casefold() == str(value).strip().casefold():
             return choice
-    some = ", ".join(str(each) for each in parameter.choices[:8])
-    more = f" and {len(parameter.choices) - 8} more" if len(parameter.choices) > 8 else ""
-    raise ParameterError(f"`{parameter.name}` cannot be {_shown(value)}. It can be: {some}{more}.")
+    told = {
+        "name": parameter.name,
+        "value": _shown(value),
+        "choices": ", ".join(str(each) for each in parameter.choices[:8]),
+    }
+    if (number := len(parameter.choices) - 8) > 0:
+        raise ParameterError(
+            say(
+                "`{name}` cannot be {value}. It can be: {choices} and {number} more.",
+                number=number,
+                **told,
+            )
+        )
+    raise ParameterError(say("`{name}` cannot be {value}. It can be: {choices}.", **told))
 
 
 def _number(parameter: Parameter, value: object) -> int | float:
@@ -82,14 +98,27 @@ def _number(parameter: Parameter, value: object) -> int | float:
     if isinstance(number, float) and not math.isfinite(number):
         number = None
     if number is None or (whole and number != int(number)):
-        kind = "a whole number" if whole else "a number"
-        raise ParameterError(f"`{parameter.name}` takes {kind}, not {_shown(value)}.")
+        kind = say("a whole number") if whole else say("a number")
+        raise ParameterError(
+            say(
+                "`{name}` takes {kind}, not {value}.",
+                name=parameter.name,
+                kind=kind,
+                value=_shown(value),
+            )
+        )
     low, high = parameter.min, parameter.max
     if parameter.role is Role.SEED:
         low, high = max(low or 0, 0), min(SEED_MAX if high is None else high, SEED_MAX)
     if (low is not None and number < low) or (high is not None and number > high):
         raise ParameterError(
-            f"`{parameter.name}` must be between {_bound(low)} and {_bound(high)}, not {number}."
+            say(
+                "`{name}` must be between {low} and {high}, not {number}.",
+                name=parameter.name,
+                low=_bound(low),
+                high=_bound(high),
+                number=number,
+            )
         )
     return int(number) if whole else float(number)
 
@@ -100,7 +129,7 @@ def _boolean(parameter: Parameter, value: object) -> bool:
             return True
         case "false" | "no" | "off" | "0":
             return False
-    raise ParameterError(f"`{parameter.name}` takes true or false.")
+    raise ParameterError(say("`{name}` takes true or false.", name=parameter.name))
 
 
 def _shown(value: object) -> str:
@@ -109,7 +138,9 @@ def _shown(value: object) -> str:
 
 
 def _bound(value: int | float | None) -> str:
-    return "any" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return say("any")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def overrides(
@@ -121,7 +152,9 @@ def overrides(
     value of its own, except those on the deny list. Nobody rewires: links stay links.
     """
     if not isinstance(data, dict):
-        raise ParameterError('`overrides` looks like {"6": {"inputs": {"text": "a cat"}}}.')
+        raise ParameterError(
+            say('`overrides` looks like {{"6": {{"inputs": {{"text": "a cat"}}}}}}.')
+        )
     declared = {
         ref: each
         for each in parameters.values()
@@ -131,17 +164,24 @@ def overrides(
     values: dict[InputRef, Any] = {}
     for node_id, body in data.items():
         if node_id not in graph:
-            raise ParameterError(f"`overrides`: this workflow has no node {_shown(node_id)}.")
+            raise ParameterError(
+                say("`overrides`: this workflow has no node {node}.", node=_shown(node_id))
+            )
         inputs = body.get("inputs") if isinstance(body, dict) else None
         if not isinstance(inputs, dict) or set(body) != {"inputs"}:
             raise ParameterError(
-                f'`overrides`: node {node_id} takes {{"inputs": {{…}}}} and nothing else.'
+                say(
+                    '`overrides`: node {node} takes {{"inputs": {{…}}}} and nothing else.',
+                    node=node_id,
+                )
             )
         for name, value in inputs.items():
             ref = InputRef(node_id, name)
             parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
             if parameter is None or is_denied(graph, ref):
-                raise ParameterError(f"`overrides`: {ref} is not open to be set here.")
+                raise ParameterError(
+                    say("`overrides`: {input} is not open to be set here.", input=str(ref))
+                )
             values[ref] = (
                 coerce_guessed(parameter, value)
                 if ref not in declared
@@ -180,21 +220,28 @@ def refuse_dangerous(graph: Graph, nodes: NodeTypes) -> None:
             is_place = _PLACES.fullmatch(name.rsplit(".")[-1])
             if is_place and any(map(_OUTSIDE.fullmatch, _texts(graph, value))):
                 raise WorkflowFileError(
-                    f"names a place outside ComfyUI's folders at {InputRef(node_id, name)}. Only "
-                    "the bot's owner can add it, by putting the file into the workflows folder."
+                    say(
+                        "names a place outside ComfyUI's folders at {input}. Only the bot's owner "
+                        "can add it, by putting the file into the workflows folder.",
+                        input=str(InputRef(node_id, name)),
+                    )
                 )
     used = sorted({node["class_type"] for node in graph.values()})
     for what, classes in (
         (
-            "reads folders or writes models on the server",
+            say("reads folders or writes models on the server"),
             filter(_DANGEROUS.fullmatch, used),
         ),
-        ("spends the owner's credits", (n for n in used if n in nodes and nodes[n].api_node)),
+        (say("spends the owner's credits"), (n for n in used if n in nodes and nodes[n].api_node)),
     ):
         if found := list(classes):
             raise WorkflowFileError(
-                f"uses {', '.join(found)}, which {what}. Only the bot's owner can add it, by "
-                "putting the file into the workflows folder."
+                say(
+                    "uses {nodes}, which {what}. Only the bot's owner can add it, by putting the "
+                    "file into the workflows folder.",
+                    nodes=", ".join(found),
+                    what=what,
+                )
             )
 
 

@@ -15,6 +15,7 @@ from comfy.errors import ParameterError, WorkflowFileError
 from comfy.graph import Graph, InputRef, as_link
 from comfy.nodes import NodeTypes, Number
 from comfy.parameters import FILES, Parameter, Role, type_of, typed
+from comfy.phrases import say
 from comfy.tracing import Output
 from comfy.values import coerce, coerce_guessed
 
@@ -55,6 +56,8 @@ class Sidecar(_Strict):
     description: str = ""
     enabled: bool = True
     keep_metadata: bool = False
+    nsfw: bool = False
+    spoiler: bool = False
     allow: Allowed = Allowed()
     parameters: dict[str, ParameterSettings] = pydantic.Field(default_factory=dict)
 
@@ -101,7 +104,10 @@ class Workflow:
         for role in _NEEDED:
             if role in found.parameters and role not in declared and taken(found.parameters[role]):
                 raise WorkflowFileError(
-                    f"has a sidecar that gives the {role} another name: call it '{role}'."
+                    say(
+                        "has a sidecar that gives the {role} another name: call it '{role}'.",
+                        role=str(role),
+                    )
                 )
         parameters = {
             **declared,
@@ -109,7 +115,10 @@ class Workflow:
         }
         if unknown := sidecar.parameters.keys() - parameters.keys():
             raise WorkflowFileError(
-                f"has a sidecar that refines {min(unknown)!r}, which was not found: add targets."
+                say(
+                    "has a sidecar that refines {name}, which was not found: add targets.",
+                    name=repr(min(unknown)),
+                )
             )
         for each, settings in sidecar.parameters.items():
             _check_settings(_refined(parameters[each], settings), settings)
@@ -146,18 +155,24 @@ def fitting(graph: Graph, sidecar: Sidecar) -> tuple[Sidecar, list[str]]:
 def check_name(name: str) -> str:
     """*name*, if it can be a file's on every system and be typed in Discord."""
     if not name.strip():
-        raise WorkflowFileError("needs a name.")
+        raise WorkflowFileError(say("needs a name."))
     if len(name) > NAME_MAX:
         raise WorkflowFileError(
-            f"has a name of {len(name)} characters, and {NAME_MAX} is the most."
+            say(
+                "has a name of {number} characters, and {limit} is the most.",
+                number=len(name),
+                limit=NAME_MAX,
+            )
         )
     if not _NAME.fullmatch(name) or name != name.strip(" ."):
         raise WorkflowFileError(
-            "has a name that cannot be used. Take letters, digits, spaces and . - _ ( ) +, "
-            "with a letter or digit in front and no dot or space at the end."
+            say(
+                "has a name that cannot be used. Take letters, digits, spaces and . - _ ( ) +, "
+                "with a letter or digit in front and no dot or space at the end."
+            )
         )
     if _RESERVED.fullmatch(name):
-        raise WorkflowFileError(f"cannot be named {name}, which Windows reserves.")
+        raise WorkflowFileError(say("cannot be named {name}, which Windows reserves.", name=name))
     return name
 
 
@@ -173,9 +188,13 @@ def _declared(graph: Graph, name: str, settings: ParameterSettings) -> Parameter
     refs = [InputRef(*target) for target in settings.targets]
     for ref in refs:
         if ref.node_id not in graph or ref.name not in graph[ref.node_id]["inputs"]:
-            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is not in the graph.")
+            raise WorkflowFileError(
+                say("has a sidecar that sets {input}, which is not in the graph.", input=str(ref))
+            )
         if as_link(graph[ref.node_id]["inputs"][ref.name]):
-            raise WorkflowFileError(f"has a sidecar that sets {ref}, which is linked to a node.")
+            raise WorkflowFileError(
+                say("has a sidecar that sets {input}, which is linked to a node.", input=str(ref))
+            )
     kind = re.sub(r"_\d+$", "", name)  # `image_2` is an image too
     is_role = kind in set(Role) and (kind == name or Role(kind) in (*FILES, Role.LORA))
     role = Role(kind) if is_role else Role.OTHER
@@ -189,7 +208,12 @@ def _refuse_shared(declared: Mapping[str, Parameter]) -> None:
         for ref in parameter.targets:
             if owner.setdefault(ref, name) != name:
                 raise WorkflowFileError(
-                    f"has a sidecar in which {owner[ref]!r} and {name!r} both set {ref}."
+                    say(
+                        "has a sidecar in which {one} and {other} both set {input}.",
+                        one=repr(owner[ref]),
+                        other=repr(name),
+                        input=str(ref),
+                    )
                 )
 
 
@@ -236,12 +260,14 @@ def _refined(parameter: Parameter, settings: ParameterSettings | None) -> Parame
 def _check_settings(parameter: Parameter, settings: ParameterSettings) -> None:
     name, low, high = parameter.name, settings.min, settings.max
     if low is not None and high is not None and low > high:
-        raise WorkflowFileError(f"has a sidecar with a min above the max of {name}.")
+        raise WorkflowFileError(say("has a sidecar with a min above the max of {name}.", name=name))
     if settings.default is not None:
         try:
             (coerce_guessed if settings.targets else coerce)(parameter, settings.default)
         except ParameterError as error:
-            raise WorkflowFileError(f"has a sidecar with a wrong default: {error}") from error
+            raise WorkflowFileError(
+                say("has a sidecar with a wrong default: {problem}", problem=error.args[0])
+            ) from error
 
 
 class _Loader(yaml.SafeLoader):
@@ -262,21 +288,30 @@ class _Loader(yaml.SafeLoader):
 
 def parse_sidecar(text: str) -> Sidecar:
     if len(text.encode()) > _SIDECAR_MAX:
-        raise WorkflowFileError(f"has a sidecar larger than {_SIDECAR_MAX // 1024} KB.")
+        raise WorkflowFileError(
+            say("has a sidecar larger than {number} KB.", number=_SIDECAR_MAX // 1024)
+        )
     try:
         data: Any = yaml.load(text, _Loader)  # noqa: S506
         return Sidecar.model_validate({} if data is None else data, strict=False)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        key = ".".join(str(part) for part in first["loc"]) or say("the file")
         if first["type"] == "extra_forbidden":
-            raise WorkflowFileError(f"has a sidecar with an unknown key `{key}`.") from error
-        raise WorkflowFileError(f"has a sidecar with a wrong {key}: {first['msg']}.") from error
+            raise WorkflowFileError(
+                say("has a sidecar with an unknown key `{key}`.", key=key)
+            ) from error
+        raise WorkflowFileError(
+            say("has a sidecar with a wrong {key}: {reason}.", key=key, reason=first["msg"])
+        ) from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # not only YAMLError: a date that does not exist, a tag whose value does not fit
         mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise WorkflowFileError(f"has a sidecar that is not plain YAML{where}.") from error
+        raise WorkflowFileError(
+            say("has a sidecar that is not plain YAML at line {line}.", line=mark.line + 1)
+            if mark
+            else say("has a sidecar that is not plain YAML.")
+        ) from error
 
 
 def dump_sidecar(sidecar: Sidecar) -> str:
@@ -284,5 +319,7 @@ def dump_sidecar(sidecar: Sidecar) -> str:
     data = sidecar.model_dump(exclude_defaults=True, mode="json")
     text = str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True)) if data else ""
     if len(text.encode()) > _SIDECAR_MAX:
-        raise WorkflowFileError(f"has settings larger than {_SIDECAR_MAX // 1024} KB.")
+        raise WorkflowFileError(
+            say("has settings larger than {number} KB.", number=_SIDECAR_MAX // 1024)
+        )
     return text

@@ -21,13 +21,14 @@ from comfy.convert import convert
 from comfy.editor import Json
 from comfy.errors import WorkflowFileError
 from comfy.graph import Graph, Link, check_graph, links
+from comfy.phrases import Phrase, say
 
 JSON_MAX = 2 * 2**20  # bytes; the largest official template has a tenth of it
 _DEPTH_MAX = 64
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 _FORMATS = ("PNG", "WEBP", "JPEG")
-_DISAGREE = "The picture carries two versions that differ; the one that really ran was taken."
-_EXPORT = "Export it again in ComfyUI with Workflow > Export."
+_DISAGREE = say("The picture carries two versions that differ; the one that really ran was taken.")
+_EXPORT = say("Export it again in ComfyUI with Workflow > Export.")
 
 
 class Format(StrEnum):
@@ -78,41 +79,48 @@ def to_graph(file: WorkflowFile, object_info: Mapping[str, Json]) -> tuple[Graph
 def parse_json(data: bytes | str) -> Any:
     """JSON without what would be lost or misread: twin keys, more than 64 levels."""
     if len(data) > JSON_MAX:
-        raise WorkflowFileError(f"is larger than {JSON_MAX // 2**20} MB, which no workflow is.")
+        raise WorkflowFileError(
+            say("is larger than {number} MB, which no workflow is.", number=JSON_MAX // 2**20)
+        )
     try:
         # people's editors also write UTF-16 and marks of byte order
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
         document = json.loads(text, object_pairs_hook=_without_twins)
     except UnicodeDecodeError as error:
-        raise WorkflowFileError(f"is neither text nor a PNG, WebP or JPEG. {_EXPORT}") from error
+        raise WorkflowFileError(
+            say("is neither text nor a PNG, WebP or JPEG. {remedy}", remedy=_EXPORT)
+        ) from error
     except json.JSONDecodeError as error:
         raise WorkflowFileError(_what_is_wrong(error)) from error
     except RecursionError as error:
         raise WorkflowFileError(_too_deep()) from error
     except ValueError as error:  # a number of thousands of digits
-        raise WorkflowFileError(f"holds a number that is too long. {_EXPORT}") from error
+        raise WorkflowFileError(
+            say("holds a number that is too long. {remedy}", remedy=_EXPORT)
+        ) from error
     if not _is_shallow(document):
         raise WorkflowFileError(_too_deep())
     try:  # `"\ud83d"` is half a letter: no file and no server takes it
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise WorkflowFileError(f"holds a broken letter. {_EXPORT}") from error
+        raise WorkflowFileError(say("holds a broken letter. {remedy}", remedy=_EXPORT)) from error
     return document
 
 
-def _what_is_wrong(error: json.JSONDecodeError) -> str:
+def _what_is_wrong(error: json.JSONDecodeError) -> Phrase:
     if not error.doc.strip():
-        return "is empty."
+        return say("is empty.")
+    line = error.lineno
     if error.msg.startswith("Extra data"):
-        return f"goes on after its end, at line {error.lineno}. {_EXPORT}"
+        return say("goes on after its end, at line {line}. {remedy}", line=line, remedy=_EXPORT)
     ends_early = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
     if ends_early and error.doc.lstrip()[:1] in "{[":
-        return "ends too early: a part of it is missing. Download or save it again."
-    return f"is not JSON (line {error.lineno}). {_EXPORT}"
+        return say("ends too early: a part of it is missing. Download or save it again.")
+    return say("is not JSON (line {line}). {remedy}", line=line, remedy=_EXPORT)
 
 
-def _too_deep() -> str:
-    return f"nests deeper than {_DEPTH_MAX} levels, which no workflow does."
+def _too_deep() -> Phrase:
+    return say("nests deeper than {number} levels, which no workflow does.", number=_DEPTH_MAX)
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> Json:
@@ -120,7 +128,10 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> Json:
     for name, value in pairs:
         if name in result:
             raise WorkflowFileError(
-                f"has {name[:60]!r} twice in one object, and one of the two would be lost."
+                say(
+                    "has {name} twice in one object, and one of the two would be lost.",
+                    name=repr(name[:60]),
+                )
             )
         result[name] = value
     return result
@@ -147,11 +158,13 @@ def _read_picture(data: bytes) -> WorkflowFile:
     texts = _embedded(data)
     if not texts:
         raise WorkflowFileError(
-            "is a picture without a workflow in it. Discord and many sites remove it from pictures:"
-            " take the file that ComfyUI itself saved."
+            say(
+                "is a picture without a workflow in it. Discord and many sites remove it from "
+                "pictures: take the file that ComfyUI itself saved."
+            )
         )
     graph = editor = None
-    problem: WorkflowFileError | None = None
+    problem = say("has no nodes.")
     for name, text in texts.items():
         try:
             document = parse_json(text)
@@ -160,10 +173,10 @@ def _read_picture(data: bytes) -> WorkflowFile:
             elif _is_editor(document):
                 editor = document
         except WorkflowFileError as error:
-            problem = error
+            problem = error.args[0]
     if graph is None and editor is None:
         raise WorkflowFileError(
-            f"is a picture whose workflow cannot be used: it {problem or 'has no nodes.'}"
+            say("is a picture whose workflow cannot be used: it {problem}", problem=problem)
         )
     return WorkflowFile(Format.PICTURE, graph, editor)
 
@@ -180,7 +193,7 @@ def _embedded(data: bytes) -> dict[str, str]:
                 tags = [str(each) for each in exif.values() if isinstance(each, str)]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # ValueError: a compressed text that unfolds into more than Pillow's 1 MiB
-        raise WorkflowFileError("is a picture that cannot be read. Save it again.") from error
+        raise WorkflowFileError(say("is a picture that cannot be read. Save it again.")) from error
     texts: dict[str, str] = {n: found[n] for n in ("prompt", "workflow") if n in found}
     for each in tags:
         if named := re.match(r"(prompt|workflow):\s*(?=\{)", each, re.IGNORECASE):

@@ -1,10 +1,12 @@
 """The audit log: what a change was, for the database and for people."""
 
+import json
 from typing import Any
 
 import pytest
 
 from bot.audit import Change, difference, lines
+from comfy.phrases import Phrase, say, written
 from comfy.workflow import Sidecar
 from tests.bot.builders import NOW
 
@@ -87,6 +89,16 @@ def test_a_change_is_told_as_before_and_after(
     before: dict[str, Any], after: dict[str, Any], expected: list[str]
 ) -> None:
     assert told(before, after) == expected
+
+
+def test_a_sentence_in_a_change_can_still_be_said_in_other_languages() -> None:
+    graph = json.loads(json.dumps(written(say("{number} nodes", number=7))))
+
+    (line,) = told({"graph": graph}, {})
+
+    assert line == "graph: 7 nodes → none"
+    assert isinstance(line, Phrase)
+    assert isinstance(line.values["before"], Phrase)
 
 
 def test_a_change_that_reverts_another_is_told_the_other_way_round() -> None:

@@ -9,8 +9,10 @@ from comfy.errors import (
     ParameterError,
     PromptRefused,
     ServerUnavailable,
+    WorkflowFileError,
 )
 from comfy.models import Ending, Failure, HistoryEntry
+from comfy.phrases import Phrase, say
 from tests.bot.builders import CHECKPOINT, a_graph
 
 NOBODY_ANSWERS = "No ComfyUI server answers right now. Try again in a minute."
@@ -27,14 +29,26 @@ NOBODY_ANSWERS = "No ComfyUI server answers right now. Try again in a minute."
             PromptRefused("/home/ann/ComfyUI: no", "x"),
             "ComfyUI refused this workflow. An admin finds the reason in the log.",
         ),
+        (WorkflowFileError("is empty."), "The file is empty."),
         (ZeroDivisionError("ours"), None),
     ],
-    ids=["user", "parameter", "unavailable", "denied", "refused", "bug"],
+    ids=["user", "parameter", "unavailable", "denied", "refused", "file", "bug"],
 )
 def test_an_error_is_worded_without_what_is_not_for_people(
     error: BaseException, text: str | None
 ) -> None:
     assert explain(error) == text
+
+
+def test_a_sentence_can_still_be_said_in_other_languages() -> None:
+    sentence = say("{number} jobs are too many.", number=9)
+
+    told = explain(UserError(sentence))
+    of_file = explain(WorkflowFileError(sentence))
+
+    assert told is sentence
+    assert isinstance(of_file, Phrase)
+    assert (of_file, of_file.values["complaint"]) == (f"The file {sentence}", sentence)
 
 
 @pytest.mark.parametrize("kind", ["missing_node_type", "invalid_prompt"])
@@ -81,6 +95,30 @@ def test_a_refusal_names_input_node_and_value(kind: str, words: str) -> None:
         f"`ckpt_name` of *CheckpointLoaderSimple* (`{CHECKPOINT}`) {words}. "
         "Ask a moderator to look at it."
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "words"),
+    [
+        ("value_bigger_than_max", 1, 10000, "is too large: 1 to 10000"),
+        ("value_smaller_than_min", 0.0, 0.25, "is too small: 0 to 0.25"),
+        ("value_bigger_than_max", 0, 2**64 - 1, "is too large: 0 to 18446744073709551615"),
+        ("value_smaller_than_min", 1, None, "is too small: at least 1"),
+        ("value_bigger_than_max", None, 0, "is too large: at most 0"),
+        ("value_bigger_than_max", None, None, "is too large"),
+        ("invalid_input_type", 1, 10000, "has the wrong type"),
+    ],
+    ids=["both", "fractions", "a seed", "no largest", "no smallest", "not told", "not a number"],
+)
+def test_a_number_beyond_its_range_is_told_the_range(
+    kind: str, low: float | None, high: float | None, words: str
+) -> None:
+    complaint = NodeError("3", "KSampler", "steps", kind, "", low, high)
+    graph = a_graph(n3={"steps": 100000})
+
+    text = explain_refusal(PromptRefused("", "", (complaint,)), graph)
+
+    assert text == f"`steps` of *Sampling* (`100000`) {words}. Ask a moderator to look at it."
 
 
 def test_a_refused_value_is_short_and_harmless() -> None:

@@ -271,7 +271,7 @@ NEEDS: list[tuple[str, Graph, list[str]]] = [
     (
         "a number beyond its range",
         a_graph(n3={"steps": 0}),
-        ["`steps` of *Sampling* (`0`) is too small."],
+        ["`steps` of *Sampling* (`0`) is too small: 1 to 10000."],
     ),
     (
         "an output",
@@ -300,9 +300,9 @@ async def test_of_many_reasons_the_first_three_are_told(session: aiohttp.ClientS
 
     (told,) = texts(findings, Level.WARNING)
     assert told == (
-        "cat: `width` of *EmptyLatentImage* (`1`) is too small. "
-        "`height` of *EmptyLatentImage* (`1`) is too small. "
-        "`steps` of *Sampling* (`0`) is too small. And 2 more."
+        "cat: `width` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. "
+        "`height` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. "
+        "`steps` of *Sampling* (`0`) is too small: 1 to 10000. And 2 more."
     )
 
 

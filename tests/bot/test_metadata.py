@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import struct
 import time
 import zlib
@@ -141,6 +142,29 @@ def test_a_file_that_tells_nothing_stays_as_it_is(path: Path) -> None:
         assert stripped(path, data) == data
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_that_tells_nothing_is_not_written(path: Path, kind: str) -> None:
+    path.write_bytes(saved(noise(), kind))
+    os.utime(path, ns=(0, 0))
+
+    strip(path)
+
+    assert path.stat().st_mtime_ns == 0
+
+
+def test_the_pieces_of_a_large_png_move_together(path: Path) -> None:
+    bare = saved(noise(size=(1024, 1024)), compress_level=0)
+    data = bare
+    for kind, before in ((b"tEXt", b"IDAT"), (b"iTXt", b"IEND"), (b"zTXt", b"IEND")):
+        data = with_chunk(data, kind, b"prompt\0" + PROMPT.encode(), before=before)
+    data = data[:-12] + chunk(b"teSt", bytes(300_000)) + chunk(b"comf", b"x") + data[-12:]
+
+    clean = stripped(path, data)
+
+    assert len(bare) > 2**20
+    assert clean == bare[:-12] + chunk(b"teSt", bytes(300_000)) + bare[-12:]
+
+
 def test_a_large_picture_takes_no_time(path: Path) -> None:
     flat = Image.new("RGB", (2048, 2048), "red")
     flat.paste(noise(size=(1024, 2048)), (0, 0))
@@ -241,6 +265,18 @@ def test_an_mp4_with_its_table_at_the_end_is_clean_too(path: Path) -> None:
     assert SECRET not in stripped(path, data)
 
 
+def test_the_texts_of_an_mp4_whose_boxes_have_long_lengths_are_gone(path: Path) -> None:
+    def long(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I4sQ", 1, kind, len(body) + 16) + body
+
+    def film(told: bytes) -> bytes:
+        return FTYP + long(b"moov", box(b"mvhd", bytes(100)) + told) + box(b"mdat", bytes(999))
+
+    clean = stripped(path, film(long(b"udta", PROMPT.encode())))
+
+    assert clean == film(long(b"free", bytes(len(PROMPT))))
+
+
 def flac(*blocks: tuple[int, bytes], frames: bytes = b"\xff\xf8" + bytes(range(256))) -> bytes:
     data = b"fLaC"
     for number, (kind, body) in enumerate(blocks, 1):
@@ -298,17 +334,16 @@ WHOLE: dict[str, Callable[[], bytes]] = {
     "webp": lambda: saved(noise(size=(9, 9)), "WEBP", exif=exif()),
     "jpeg": lambda: saved(noise(size=(9, 9)), "JPEG", exif=exif()),
     "mp4": lambda: FTYP + BOXES,
-    "flac": lambda: flac((0, bytes(34)), (4, PROMPT.encode())),
+    "flac": lambda: flac((0, bytes(34)), (4, PROMPT.encode()), (1, bytes(99))),
+    "mp3": lambda: MP3,
 }
+MEDIA = {"jpeg": b"\xff\xda", "flac": b"\xff\xf8", "mp3": b"\xff\xfb"}  # begins with that
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["png", "jpeg", pytest.param("webp"), "mp4"],
-)
+@pytest.mark.parametrize("kind", WHOLE)
 def test_a_file_that_ends_in_the_middle_stays_as_it_is(path: Path, kind: str) -> None:
     whole = WHOLE[kind]()
-    end = whole.index(b"\xff\xda") if kind == "jpeg" else len(whole)
+    end = whole.index(MEDIA[kind]) if kind in MEDIA else len(whole)
     changed = [cut for cut in range(end) if stripped(path, whole[:cut]) != whole[:cut]]
 
     assert changed == []
@@ -326,16 +361,7 @@ def lying(kind: str) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "png",
-        "webp",
-        "jpeg",
-        "mp4",
-        pytest.param("flac"),
-    ],
-)
+@pytest.mark.parametrize("kind", WHOLE)
 def test_a_lying_length_neither_fails_nor_makes_a_file_larger(path: Path, kind: str) -> None:
     worse: list[object] = []
     for data in lying(kind):

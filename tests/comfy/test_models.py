@@ -254,6 +254,34 @@ def test_recorded_validation_errors_are_read() -> None:
     kinds = {error.kind for error in found}
     assert {"value_not_in_list", "required_input_missing", "dependency_cycle"} <= kinds
     assert all(error.node_id and error.class_type for error in found)
+    ranges = {(e.input, e.min, e.max) for e in found if e.kind == "value_smaller_than_min"}
+    assert ranges == {("steps", 1, 10000), ("seed", 0, 2**64 - 1)}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (["FLOAT", {"min": 0.5, "max": 30}], (0.5, 30)),
+        (["INT", {"min": 1}], (1, None)),
+        (["INT", {"max": 8}], (None, 8)),
+        (["INT", {"min": "1", "max": None}], (None, None)),
+        (["INT", {}], (None, None)),
+        (["INT"], (None, None)),
+        ([["a", "b"], {"tooltip": "x"}], (None, None)),
+        (["INT", [1, 2]], (None, None)),
+        ("INT", (None, None)),
+        (None, (None, None)),
+    ],
+    ids=str,
+)
+def test_the_range_of_an_input_is_told_with_its_error(
+    config: Any, expected: tuple[float | None, float | None]
+) -> None:
+    about = {"type": "x", "extra_info": {"input_name": "a", "input_config": config}}
+
+    (error,) = parse_node_errors({"9": {"errors": [about]}})
+
+    assert (error.min, error.max) == expected
 
 
 def test_pending_prompts_stand_in_the_order_in_which_they_run() -> None:

@@ -216,9 +216,9 @@ def test_an_input_that_grows_stands_in_the_graph_by_its_parts_only() -> None:
     assert kinds(graph) == []
 
 
-def test_a_complaint_names_the_node_its_class_the_input_and_the_value() -> None:
+def test_a_complaint_names_the_node_its_class_the_input_the_value_and_the_range() -> None:
     assert complaints(making(size=99), NODES) == [
-        NodeError("1", "Make", "size", "value_bigger_than_max", "99")
+        NodeError("1", "Make", "size", "value_bigger_than_max", "99", 1, 64)
     ]
 
 

@@ -1,0 +1,122 @@
+"""An open database: brought to today's schema, and every statement a transaction of its own."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import alembic.util
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from bot.errors import StoreError
+
+
+class Database:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._closed = False
+        self._writing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[sa.CursorResult[Any]]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator["Database"]:
+        """*url* as in config.yaml. The file and its folder are made, the schema brought up."""
+        engine = _engine(url)
+        try:
+            try:
+                async with engine.connect() as connection:
+                    await connection.run_sync(_upgrade)
+                    await connection.commit()
+            except sa.exc.DatabaseError as error:
+                raise StoreError(f"The database {url} cannot be opened: {error.orig}.") from error
+            except alembic.util.CommandError as error:
+                raise StoreError(
+                    f"The database {url} was written by a newer Comfycord. "
+                    "Update the bot, or name another file."
+                ) from error
+            database = cls(engine)
+            try:
+                yield database
+            finally:
+                database._closed = True
+                await asyncio.gather(*database._under_way, return_exceptions=True)
+        finally:
+            await engine.dispose()
+
+    async def write(self, statement: sa.Insert | sa.Update | sa.Delete) -> int:
+        """One after the other: writers that meet in SQLite sleep before they try again."""
+        async with self._writing:
+            return (await self.execute(statement)).rowcount
+
+    async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
+        """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
+        and its connection goes back to the pool."""
+
+        if self._closed:
+            raise StoreError("The database is closed: the bot stops.")
+
+        async def execute() -> sa.CursorResult[Any]:
+            try:
+                async with self._engine.begin() as connection:
+                    return await connection.execute(statement)
+            except sa.exc.OperationalError as error:  # locked, full, gone: it may pass
+                raise StoreError(f"The database does not work now: {error.orig}.") from error
+
+        task = asyncio.create_task(execute())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreError("`database` looks like sqlite:///data/comfycord.db.") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.host:
+        raise StoreError("`database` must be a SQLite file, such as sqlite:///data/comfycord.db.")
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
+    try:  # here, as the driver's thread outlives a failed attempt and complains on its own
+        with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise StoreError(f"The database {url} cannot be opened: {error}.") from error
+    engine = create_async_engine(
+        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
+    )
+    sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transactions begin at the first write, too late for reads before it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+    # SQLite's own knows the letters of ASCII only.
+    connection.create_function("lower", 1, lambda text: text and text.lower())
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, "head")
