@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +70,11 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
         log.error("a command failed", exc_info=error)
         text = say("Something went wrong on our side. The log has the details.")
     text = t.said(text)[:_CONTENT_MAX]
-    response = interaction.response
     try:
-        if response.type is discord.InteractionResponseType.deferred_channel_message:
-            # a message that everybody sees "thinking" would take the next one in, for everybody
-            with suppress(discord.HTTPException, discord.ClientException):
-                flags = (await interaction.original_response()).flags
-                if flags.loading and not flags.ephemeral:
-                    await interaction.delete_original_response()
-        if response.is_done():
+        if interaction.response.is_done():  # after a public defer it is public too
             await interaction.followup.send(text, ephemeral=True)
         else:
-            await response.send_message(text, ephemeral=True)
+            await interaction.response.send_message(text, ephemeral=True)
     except discord.HTTPException as failure:
         log.info("an error could not be told: %s", failure)
 
@@ -124,6 +117,9 @@ class Comfycord(commands.Bot):
         self._secrets = secrets
         self.accepting = asyncio.Lock()
         self.clock = time.monotonic
+        self.cdn_hosts = {"cdn.discordapp.com", "media.discordapp.net"}
+        if secrets.discord_api:
+            self.cdn_hosts.add(str(yarl.URL(secrets.discord_api).host))
         self._clicks: dict[tuple[int, str], float] = {}
         self._stack = AsyncExitStack()
 

@@ -126,10 +126,11 @@ def _buttons(job: Job, part: int, *, pictures: bool, original: bool) -> list[Ite
     again = {"again": t("Again"), "edit": t("Edit")} if part == 0 else {}
     details = {f"details:{part}" if part else "details": t("Details")}
     with_pictures = {"vary": t("Vary"), "send": t("Send to…")} if pictures else {}
-    second = {"spoiler": t("Spoiler")} if pictures else {}
+    public = not job.request.by_token
+    second = {"spoiler": t("Spoiler")} if pictures and public else {}
     if original:
         second["original"] = t("Original")
-    if part == 0 and not job.request.by_token:
+    if part == 0 and public:
         second["delete"] = t("Delete")
     return [_row(job, row) for row in (again | details | with_pictures, second) if row]
 

@@ -7,6 +7,7 @@ with a nonce made from the job, after a look whether an earlier try arrived.
 
 import asyncio
 import base64
+import io
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.answers import Answers
+from bot.answers import Answers, Files
 from bot.cards import failure_card, is_about, progress_card, result_card, waiting_card
 from bot.copies import smaller
 from bot.jobs import Job, JobState
@@ -37,6 +38,7 @@ REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields inclu
 FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
 PROGRESS_EVERY = 1.5  # seconds between two edits of one message
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
+_PREVIEW = "preview.jpg"
 _LOOKBACK = 50  # messages that are searched for an earlier try
 
 # What the bot needs in a channel before it spends GPU time on it.
@@ -113,8 +115,10 @@ class Delivery:
             await asyncio.sleep(live.edited_at + PROGRESS_EVERY - self._clock())
             shown = (live.job.state, live.progress)
             live.edited_at = self._clock()
-            card = progress_card(live.job, live.progress)
-            live.edit = asyncio.create_task(self._edit(live.job, card))
+            picture = live.progress.preview if live.job.state is JobState.RUNNING else None
+            card = progress_card(live.job, live.progress, _PREVIEW if picture else None)
+            files = partial(_preview, picture) if picture else list
+            live.edit = asyncio.create_task(self._edit(live.job, card, files))
             try:
                 await asyncio.shield(live.edit)
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
@@ -205,7 +209,7 @@ class Delivery:
             return await answer(job, layout, partial(attachments, files))
         if part == 0:
             try:
-                await self._edit(job, layout, files)
+                await self._edit(job, layout, partial(attachments, files))
             except discord.NotFound as error:
                 if error.code != _UNKNOWN_MESSAGE:
                     raise
@@ -226,18 +230,16 @@ class Delivery:
         )
         return sent.id
 
-    async def _edit(
-        self, job: Job, layout: ui.LayoutView, files: Sequence[SpooledFile] = ()
-    ) -> None:
+    async def _edit(self, job: Job, layout: ui.LayoutView, files: Files = list) -> None:
         """Through the channel, not the interaction: its token dies after 15 minutes."""
         if job.request.by_token:  # progress: what cannot be shown now is left out
-            await self._answers.try_edit(job, layout, partial(attachments, files))
+            await self._answers.try_edit(job, layout, files)
             return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
         await message.edit(
             view=layout,
-            attachments=attachments(files),
+            attachments=files(),
             allowed_mentions=discord.AllowedMentions.none(),
         )
 
@@ -310,6 +312,10 @@ def _too_large(file: SpooledFile) -> Phrase:
 
 def attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
     return [discord.File(each.path, filename=each.name) for each in files]
+
+
+def _preview(picture: bytes) -> list[discord.File]:
+    return [discord.File(io.BytesIO(picture), _PREVIEW)]
 
 
 def _nonce(job: Job, part: int) -> str:

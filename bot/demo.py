@@ -19,7 +19,9 @@ from typing import Any
 import click
 import discord
 import simcord
+import yarl
 from simcord._settlement import _run_due_virtual_callbacks
+from simcord.backend.cdn import CDN_BASE
 
 from bot.app import Comfycord
 from bot.config import SHIPPED, Config, Secrets, ServerSettings
@@ -101,6 +103,7 @@ async def lively(bot: Comfycord) -> AsyncIterator[simcord.Env]:
     env = simcord.Env(bot, check_errors=False)
     env.backend.clock._epoch = datetime.now(UTC)
     env.backend.bot_user.name = "Comfycord"
+    bot.cdn_hosts.add(str(yarl.URL(CDN_BASE).host))
     abandoned: set[int] = set()
 
     async def until_acknowledged(**_: Any) -> None:

@@ -18,7 +18,7 @@ from comfy.phrases import Phrase
 
 FOLDER = Path(__file__).with_name("locales")
 _NEAREST = {"es-419": "es-ES", "zh-TW": "zh-CN"}  # until somebody writes their own
-_NAME = "name"  # the context of what people type: names of commands and options
+NAME = "name"  # the context of what people type: names of commands and options
 _NAMES = (
     app_commands.TranslationContextLocation.command_name,
     app_commands.TranslationContextLocation.group_name,
@@ -52,7 +52,7 @@ class Language:
 
     def name(self, text: str) -> str:
         """Of a command or an option."""
-        return self._catalogue.pgettext(_NAME, text)
+        return self._catalogue.pgettext(NAME, text)
 
     def line(self, text: str) -> str:
         """A description of a command or an option."""

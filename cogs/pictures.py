@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 _STRENGTHS = {"weak": 0.35, "strong": 0.65}
 _TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
-_HOSTS = ("cdn.discordapp.com", "media.discordapp.net")
 _MOST = 10  # pictures of one question, as of one message
 _CHOICES = 25  # of one select
 _NO_PICTURE = say("There is no picture in this message.")
@@ -219,27 +218,23 @@ def _shown_in(message: discord.Message | None) -> list[str]:
     return urls[:_MOST]
 
 
-def attached_to(message: discord.Message, limit_mb: int) -> list[str]:
+def _pictures_of(bot: Comfycord, message: discord.Message) -> list[str]:
     """Addresses of the pictures that somebody attached, or that a gallery shows.
 
     Only Discord's own: another bot's gallery may show any address.
     """
+    limit = bot.config.limits.upload_mb * 2**20
     attached = [
         each.url
         for each in message.attachments
-        if (each.content_type or "").partition(";")[0] in _TYPES and each.size <= limit_mb * 2**20
+        if (each.content_type or "").partition(";")[0] in _TYPES and each.size <= limit
     ]
     urls = dict.fromkeys([*attached, *pictures_in(message)])
-    return [each for each in urls if _is_discords(each)][:_MOST]
-
-
-def _is_discords(url: str) -> bool:
-    host = yarl.URL(url).host
-    return host in (*_HOSTS, yarl.URL(discord.http.Route.BASE).host)
+    return [each for each in urls if yarl.URL(each).host in bot.cdn_hosts][:_MOST]
 
 
 async def use_as_input(interaction: Interaction, message: discord.Message) -> None:
-    urls = attached_to(message, interaction.client.config.limits.upload_mb)
+    urls = _pictures_of(interaction.client, message)
     if not urls:
         raise UserError(_NO_PICTURE)
     t = language_of(interaction)
@@ -288,10 +283,9 @@ class Pictures(commands.Cog):
         if message.author.bot or self.bot.user not in message.mentions:
             return
         before = message.reference.resolved if message.reference else None
-        limit_mb = self.bot.config.limits.upload_mb
-        urls = attached_to(message, limit_mb)
+        urls = _pictures_of(self.bot, message)
         if not urls and isinstance(before, discord.Message):
-            urls = attached_to(before, limit_mb)
+            urls = _pictures_of(self.bot, before)
         if not urls:
             return
         t = language(str(message.guild.preferred_locale if message.guild else ""))

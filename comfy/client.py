@@ -23,7 +23,7 @@ from comfy.errors import (
     ServerError,
     ServerUnavailable,
 )
-from comfy.events import Event, parse_text
+from comfy.events import Event, parse_binary, parse_text
 from comfy.graph import Graph
 from comfy.models import (
     HistoryEntry,
@@ -39,6 +39,7 @@ from comfy.phrases import say
 T = TypeVar("T")
 
 _CONNECT = 5.0
+_FEATURES = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
 _HANDSHAKE = 10.0
 _ANSWER = 30.0  # /object_info takes 0.6 s on an idle server, more while a model loads
 _DOWNLOAD_STALL = 30.0
@@ -194,6 +195,8 @@ class ComfyClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable(error) from error
         try:
+            # Only as the very first message: previews then tell whose they are.
+            await connection.send_json(_FEATURES)
             yield Socket(client_id, connection)
         finally:
             await connection.close()
@@ -325,4 +328,9 @@ class Socket:
         async for message in self._connection:
             if message.type is aiohttp.WSMsgType.ERROR:
                 return
-            yield parse_text(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+            if message.type is aiohttp.WSMsgType.TEXT:
+                yield parse_text(message.data)
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                yield parse_binary(message.data)
+            else:
+                yield None

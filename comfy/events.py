@@ -1,6 +1,7 @@
-"""`/ws` text frames → small types. What we do not know, or do not need, is `None`."""
+"""`/ws` frames → small types. What we do not know, or do not need, is `None`."""
 
 import json
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,36 @@ class Finished:
     prompt_id: str
 
 
-Event = Started | Cached | Executing | Progress | Finished
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a sampler has so far: *picture* is a JPEG or PNG of at most 512 pixels a side."""
+
+    prompt_id: str
+    picture: bytes
+
+
+Event = Started | Cached | Executing | Progress | Finished | Preview
+
+
+_PREVIEW_WITH_METADATA = 4  # the other kinds of frames do not tell whose they are
+_PREVIEW_MAX = 2 * 2**20  # bytes
+_METADATA_MAX = 64 * 2**10
+
+
+def parse_binary(data: bytes) -> Preview | None:
+    if not 8 < len(data) <= _PREVIEW_MAX:
+        return None
+    kind, length = struct.unpack_from(">II", data)
+    if kind != _PREVIEW_WITH_METADATA or length > _METADATA_MAX:
+        return None
+    try:
+        metadata = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        return None
+    match metadata:
+        case {"prompt_id": str(prompt_id), "image_type": "image/jpeg" | "image/png"}:
+            return Preview(prompt_id, data[8 + length :])
+    return None
 
 
 def parse_text(text: str) -> Event | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from comfy.events import Cached, Event, Executing, Progress
+from comfy.events import Cached, Event, Executing, Preview, Progress
 from comfy.graph import Graph
 
 _PLAIN_NODE = 1.0  # a sampler counts its steps instead, as they are most of the time
@@ -12,13 +12,17 @@ _PLAIN_NODE = 1.0  # a sampler counts its steps instead, as they are most of the
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """*node_id* runs now. `fraction` goes from 0 to 1 and never back."""
+    """*node_id* runs now. `fraction` goes from 0 to 1 and never back.
+
+    *preview*: what the picture looks like so far, if the server shows it.
+    """
 
     weights: Mapping[str, float]
     done: frozenset[str] = frozenset()
     node_id: str | None = None
     part: float = 0.0
     fraction: float = field(default=0.0)
+    preview: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, graph: Graph) -> Self:
@@ -35,6 +39,8 @@ class RunProgress:
                 return self._with(
                     node_id=node_id, part=1.0 if value >= top else max(value / top, 0.0)
                 )
+            case Preview(_, picture):
+                return replace(self, preview=picture)
         return self
 
     def _with(self, **changes: object) -> Self:

@@ -1,0 +1,75 @@
+"""Brings the catalogues in `bot/locales/` up to date with the texts in the code.
+
+`uv run python docs/update_languages.py` adds what is new, untranslated, and takes away what is no
+longer said. `uv run python docs/update_languages.py de` begins a new language. Then translate the
+`.po` files with any gettext editor.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po, write_po
+from discord import AppCommandType, app_commands
+
+from bot.app import COGS, Comfycord
+from bot.config import Config, Secrets
+from bot.languages import FOLDER, NAME
+
+ROOT = Path(__file__).parents[1]
+_KEYWORDS = {"say": None, "t": None, "say_count": (1, 2), "many": (1, 2)}
+
+
+def texts_in_code() -> Catalog:
+    """Every text that people read in Discord, and the names of commands and options."""
+    found = Catalog(charset="utf-8", fuzzy=False)
+    for package in ("bot", "cogs", "comfy"):
+        rows = extract_from_dir(ROOT / package, [("**.py", "python")], keywords=_KEYWORDS)
+        for _, _, text, _, _ in rows:
+            found.add(text)
+    asyncio.run(_add_commands(found))
+    return found
+
+
+async def _add_commands(found: Catalog) -> None:
+    bot = Comfycord(Config(), Secrets())
+    for cog in COGS:
+        await bot.load_extension(cog)
+    for each in bot.tree.walk_commands():
+        found.add(each.name, context=NAME)
+        found.add(each.description)
+        if isinstance(each, app_commands.Command):
+            for parameter in each.parameters:
+                found.add(parameter.name, context=NAME)
+                found.add(str(parameter.description))
+                for choice in parameter.choices:
+                    found.add(choice.name)
+    for kind in (AppCommandType.message, AppCommandType.user):
+        for menu in bot.tree.walk_commands(type=kind):
+            found.add(menu.name, context=NAME)
+
+
+def catalogue(locale: str) -> Catalog:
+    path = FOLDER / f"{locale}.po"
+    if not path.exists():
+        return Catalog(locale=locale.replace("-", "_"), charset="utf-8", fuzzy=False)
+    with path.open("rb") as file:
+        return read_po(file)
+
+
+def main() -> None:
+    texts = texts_in_code()
+    for locale in {*sys.argv[1:], *(path.stem for path in FOLDER.glob("*.po"))}:
+        kept = catalogue(locale)
+        kept.update(texts, no_fuzzy_matching=True)
+        kept.obsolete.clear()
+        with (FOLDER / f"{locale}.po").open("wb") as file:
+            write_po(file, kept, width=100, no_location=True, omit_header=False)
+        missing = sum(not each.string or each.string == ("",) * 2 for each in kept if each.id)
+        print(f"{locale}: {len(kept)} texts, {missing} to translate")
+
+
+if __name__ == "__main__":
+    main()
