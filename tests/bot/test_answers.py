@@ -112,8 +112,9 @@ async def test_the_first_answer_is_changed_by_its_token_alone(world: World) -> N
     interaction = await world.asked()
     await world.answers.keep(world.job.id, interaction.token)
 
-    await world.answers.edit(world.job, failure_card(world.job), list, wait=True)
+    message_id = await world.answers.edit(world.job, failure_card(world.job), list)
 
+    assert str(message_id) == interaction.message_id
     assert "No luck." in texts(interaction.message)
     assert interaction.ephemeral
     path = f"/webhooks/{world.discord.me['id']}/{interaction.token}/messages/@original"
@@ -126,8 +127,9 @@ async def test_the_message_that_a_click_showed_is_the_one_that_is_changed(world:
     message_id = int(interaction.message["id"])
     await world.answers.keep(world.job.id, interaction.token, message_id)
 
-    await world.answers.edit(world.job, failure_card(world.job), list, wait=False, offer=True)
+    edited = await world.answers.edit(world.job, failure_card(world.job), list)
 
+    assert edited == message_id
     assert world.discord.requests[-1].path.endswith(f"/messages/{message_id}")
     assert "No luck." in texts(interaction.message)
 
@@ -161,7 +163,7 @@ async def test_nobody_is_pinged(world: World) -> None:
     interaction = await world.asked(private=False)
     await world.answers.keep(world.job.id, interaction.token)
 
-    await world.answers.edit(world.job, failure_card(world.job), list, wait=True)
+    await world.answers.edit(world.job, failure_card(world.job), list)
     await world.answers.send(world.job, failure_card(world.job), list)
 
     assert interaction.message is not None
@@ -206,7 +208,7 @@ async def test_progress_for_a_dead_token_is_left_out(world: World) -> None:
     world.clock.go_on(minutes=14, seconds=31)
     asked = len(world.discord.requests)
 
-    await world.answers.edit(world.job, failure_card(world.job), list, wait=False, offer=True)
+    await world.answers.try_edit(world.job, failure_card(world.job), list, offer=True)
 
     assert await world.answers.find(world.job) is None
     assert len(world.discord.requests) == asked
@@ -217,7 +219,7 @@ async def test_a_token_is_used_until_half_a_minute_before_its_end(world: World) 
     await world.answers.keep(world.job.id, interaction.token)
     world.clock.go_on(minutes=14, seconds=29)
 
-    await world.answers.edit(world.job, failure_card(world.job), list, wait=False, offer=True)
+    await world.answers.try_edit(world.job, failure_card(world.job), list, offer=True)
 
     assert "No luck." in texts(interaction.message)
 
@@ -231,7 +233,7 @@ async def test_a_result_waits_for_the_click_that_brings_a_new_token(
         world.clock.go_on(hours=2)
     looks = world.clock.looks
     editing = asyncio.create_task(
-        world.answers.edit(world.job, failure_card(world.job), list, wait=True)
+        world.answers.edit(world.job, failure_card(world.job), list)
     )
     await world.clock.looked_at(looks + 1 + first)
     still_waits = not editing.done()
@@ -247,7 +249,7 @@ async def test_a_result_waits_for_the_click_that_brings_a_new_token(
 async def test_two_that_wait_for_a_click_both_go_on(world: World) -> None:
     """The end of a job, and one more part of its result."""
     card = failure_card(world.job)
-    editing = asyncio.create_task(world.answers.edit(world.job, card, list, wait=True))
+    editing = asyncio.create_task(world.answers.edit(world.job, card, list))
     sending = asyncio.create_task(world.answers.send(world.job, card, list))
     await world.clock.looked_at(2)
     clicked = await world.asked()
@@ -270,17 +272,30 @@ async def test_a_result_for_which_nobody_comes_is_given_up_after_a_day(
     world.clock.go_on(hours=24, minutes=1, seconds=0 if not finished else 5 * 3600)
 
     with pytest.raises(Undeliverable, match=r"^Nobody came for this private result in time\.$"):
-        await world.answers.edit(job, failure_card(job), list, wait=True)
+        await world.answers.edit(job, failure_card(job), list)
 
 
 async def test_a_token_that_discord_does_not_know_is_discords_error(world: World) -> None:
     await world.answers.keep(world.job.id, "unknown")
 
     with pytest.raises(discord.NotFound):
-        await world.answers.edit(world.job, failure_card(world.job), list, wait=True)
+        await world.answers.edit(world.job, failure_card(world.job), list)
 
 
 # Before it dies
+
+
+@pytest.mark.parametrize(("minutes", "shown"), [(12.9, True), (13.1, False)])
+async def test_progress_does_not_take_the_button_away(
+    world: World, minutes: float, shown: bool
+) -> None:
+    interaction = await world.asked()
+    await world.answers.keep(world.job.id, interaction.token)
+    world.clock.go_on(minutes=minutes)
+
+    await world.answers.try_edit(world.job, failure_card(world.job), list)
+
+    assert ("No luck." in texts(interaction.message)) is shown
 
 
 @pytest.mark.parametrize(

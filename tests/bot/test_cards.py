@@ -16,6 +16,7 @@ from bot.cards import (
     waiting_card,
 )
 from bot.jobs import JobState
+from bot.languages import language
 from bot.spool import SpooledFile
 from comfy.events import Executing, Progress
 from comfy.models import OutputFile
@@ -28,6 +29,7 @@ GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xED4245
 HEAD = "**txt2img** for <@30>\n> a cat"
 FACTS = "txt2img · seed 7 · 512 x 768 · 20 steps · `1b4e28ba`"
 UNIX = int(NOW.timestamp())
+ENGLISH = language("en-US")
 
 
 def container(card: ui.LayoutView) -> dict[str, Any]:
@@ -258,17 +260,17 @@ def test_without_a_text_the_card_quotes_nothing() -> None:
 
 
 def test_a_waiting_job_in_two_lines() -> None:
-    assert status_lines(a_job(), 2) == (
+    assert status_lines(a_job(), ENGLISH, 2) == (
         f"**pending, 2nd in line** · <t:{UNIX}:R>\n-# a cat · {FACTS}"
     )
 
 
 def test_a_place_is_told_of_waiting_jobs_only() -> None:
-    assert status_lines(a_job(S.RUNNING), 2).startswith("**running** ·")
+    assert status_lines(a_job(S.RUNNING), ENGLISH, 2).startswith("**running** ·")
 
 
 def test_a_posted_job_links_to_its_message_and_tells_how_long_it_took() -> None:
-    lines = status_lines(a_job(S.POSTED, message_id=99, seconds=65.0))
+    lines = status_lines(a_job(S.POSTED, message_id=99, seconds=65.0), ENGLISH)
 
     assert lines.startswith(
         f"**completed in 1 min 5 s** · <t:{UNIX}:R>"
@@ -279,11 +281,11 @@ def test_a_posted_job_links_to_its_message_and_tells_how_long_it_took() -> None:
 def test_a_link_into_a_direct_message_has_no_server() -> None:
     job = a_job(message_id=99, request=a_request(guild_id=None))
 
-    assert "(https://discord.com/channels/@me/20/99)" in status_lines(job)
+    assert "(https://discord.com/channels/@me/20/99)" in status_lines(job, ENGLISH)
 
 
 def test_a_failed_job_tells_why() -> None:
-    lines = status_lines(a_job(S.FAILED, note="No luck.", request=a_request(text="")))
+    lines = status_lines(a_job(S.FAILED, note="No luck.", request=a_request(text="")), ENGLISH)
 
     assert lines == f"**error** · <t:{UNIX}:R>\n-# {FACTS}\n-# No luck."
 
