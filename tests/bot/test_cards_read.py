@@ -103,20 +103,44 @@ def test_a_result_offers_what_can_be_done_with_it(
     assert buttons(result(*names, job=job)) == expected
 
 
-def test_later_parts_offer_nothing() -> None:
-    assert buttons(result("11.png", part=1, parts=2)) == []
+@pytest.mark.parametrize(
+    ("job", "names", "expected"),
+    [
+        (EXECUTED, ["11.png"], [["Details", *OF_PICTURES], ["Spoiler"]]),
+        (EXECUTED, ["11.flac"], [["Details"]]),
+        (PRIVATE, ["11.png"], [["Details", *OF_PICTURES]]),
+    ],
+    ids=["pictures", "a sound", "private pictures"],
+)
+def test_later_parts_offer_what_concerns_their_own_pictures(
+    job: Job, names: list[str], expected: list[list[str]]
+) -> None:
+    card = result(*names, job=job, part=1, parts=2)
+
+    assert buttons(card) == expected
+    assert custom_ids(card)[0] == f"job:{job.id}:details:1"
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_what_was_too_large_can_be_had_from_the_message_that_says_so(part: int) -> None:
+    assert not any("Original" in row for row in buttons(result("1.png", part=part, parts=2)))
+
+    left_out = result_card(EXECUTED, part, 2, [], ["a.png is too large to be posted here."])
+
+    assert buttons(left_out)[1][0] == "Original"
 
 
 @pytest.mark.parametrize(
     "card",
     [
         result("1.png"),
+        result("11.png", part=1, parts=2),
         waiting_card(EXECUTED, 1, server_up=True),
         collect_card(EXECUTED),
         progress_card(EXECUTED, RunProgress.of(TXT2IMG)),
         failure_card(a_job(JobState.FAILED, note=OUT_OF_MEMORY)),
     ],
-    ids=["result", "waiting", "collect", "progress", "failure"],
+    ids=["result", "later part", "waiting", "collect", "progress", "failure"],
 )
 def test_every_button_knows_its_job_and_has_an_id_that_discord_takes(card: ui.LayoutView) -> None:
     found = custom_ids(card)
@@ -191,16 +215,18 @@ def test_a_job_tells_what_it_descends_from() -> None:
 async def test_the_job_of_a_message_is_read_from_its_buttons(
     channel: discord.PartialMessageable,
 ) -> None:
-    for card, names in (
-        (result("1.png"), ["1.png"]),
-        (waiting_card(EXECUTED, 1, server_up=True), []),
-        (collect_card(EXECUTED), []),
-        (failure_card(EXECUTED), []),
+    for card, names, part in (
+        (result("1.png"), ["1.png"], 0),
+        (result("11.png", part=1, parts=11), ["11.png"], 1),
+        (result("101.png", part=10, parts=11), ["101.png"], 10),
+        (waiting_card(EXECUTED, 1, server_up=True), [], 0),
+        (collect_card(EXECUTED), [], 0),
+        (failure_card(EXECUTED), [], 0),
     ):
         message = await posted(channel, card, *names)
 
         assert job_id_in(message) == EXECUTED.id
-        assert is_about(message, EXECUTED, 0)
+        assert [number for number in range(12) if is_about(message, EXECUTED, number)] == [part]
 
 
 async def test_a_message_without_our_buttons_is_of_no_job(
