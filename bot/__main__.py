@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import discord
 from dotenv import load_dotenv
 
 from bot import app, config, health
@@ -79,9 +80,18 @@ def run(debug: bool = False) -> None:
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Port of the page; any free one by default."
 )
+@click.option(
+    "--language",
+    type=click.Choice([str(each) for each in discord.Locale], case_sensitive=False),
+    default="en-US",
+    help="Discord's code of the language that everybody speaks, such as zh-CN.",
+    metavar="CODE",
+)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @_debug
-def demo(server: str | None, port: int | None, no_browser: bool, debug: bool) -> None:
+def demo(
+    server: str | None, port: int | None, language: str, no_browser: bool, debug: bool
+) -> None:
     """Try the bot in a browser page: no token, no GPU."""
     try:
         from bot.demo import run_demo
@@ -90,7 +100,7 @@ def demo(server: str | None, port: int | None, no_browser: bool, debug: bool) ->
             f'The demo needs {error.name}. Install it with: pip install "comfycord[demo]"'
         ) from error
     set_up([], debug=debug)
-    asyncio.run(_until_stopped(run_demo(server, port, open_browser=not no_browser)))
+    asyncio.run(_until_stopped(run_demo(server, port, language, open_browser=not no_browser)))
 
 
 @cli.command()

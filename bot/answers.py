@@ -66,7 +66,7 @@ class Answers:
         return await _edit(found, layout, files)
 
     async def try_edit(
-        self, job: Job, layout: ui.LayoutView, files: Files, *, offer: bool = False
+        self, job: Job, layout: ui.LayoutView, files: Files | None, *, offer: bool = False
     ) -> None:
         """Left out if the token is dead. *offer*: it shows the button, which stays."""
         found = await self._found(job, wait=False)
@@ -134,11 +134,11 @@ class Answers:
                     await event.wait()
 
 
-async def _edit(way: _Way, layout: ui.LayoutView, files: Files) -> int:
+async def _edit(way: _Way, layout: ui.LayoutView, files: Files | None) -> int:
     message = await way.webhook.edit_message(
         way.message_id,
         view=layout,
-        attachments=files(),
+        attachments=discord.utils.MISSING if files is None else files(),
         allowed_mentions=discord.AllowedMentions.none(),
     )
     return message.id

@@ -22,10 +22,14 @@ def enabled(workflow: Workflow, *, on: bool) -> Sidecar:
 
 
 def described(
-    workflow: Workflow, title: str | None, description: str | None, parameter: str | None
+    workflow: Workflow,
+    title: str | None,
+    description: str | None,
+    parameter: str | None,
+    spoiler: bool | None = None,
 ) -> Sidecar:
     """With *parameter* the description is that parameter's."""
-    if title is None and description is None:
+    if title is None and description is None and spoiler is None:
         raise UserError(say("Give a `title`, a `description`, or both."))
     if title is not None and len(title) > _TITLE_MAX:
         raise UserError(say("A title has at most {number} characters.", number=_TITLE_MAX))
@@ -38,10 +42,10 @@ def described(
             raise UserError(say("A parameter takes a `description` and no `title`."))
         name = find_parameter(workflow, parameter).name
         return _with(workflow, name, description=description)
-    given = {"title": title, "description": description}
-    return workflow.sidecar.model_copy(
-        update={key: value.strip() for key, value in given.items() if value is not None}
-    )
+    words = {"title": title, "description": description}
+    given = {key: value.strip() for key, value in words.items() if value is not None}
+    hidden = {} if spoiler is None else {"spoiler": spoiler}
+    return workflow.sidecar.model_copy(update={**given, **hidden})
 
 
 def exposed(workflow: Workflow, parameter: str, target: str | None) -> Sidecar:
@@ -192,12 +196,20 @@ def limited(
     return _with(workflow, found.name, **given)
 
 
-def allowed(workflow: Workflow, role_id: int | None, channel_id: int | None) -> Sidecar:
-    """Adds a role or a channel; without either it is open to everybody, everywhere."""
+def allowed(
+    workflow: Workflow,
+    role_id: int | None,
+    channel_id: int | None,
+    age_restricted: bool | None = None,
+) -> Sidecar:
+    """Adds a role or a channel; without any of the three it is open to everybody, everywhere."""
     before = workflow.sidecar.allow
     roles = dict.fromkeys([*before.roles, role_id] if role_id else before.roles)
     channels = dict.fromkeys([*before.channels, channel_id] if channel_id else before.channels)
     after = Allowed(roles=list(roles), channels=list(channels))
+    if age_restricted is not None:
+        update = {"allow": after, "nsfw": age_restricted}
+        return workflow.sidecar.model_copy(update=update)
     if role_id is None and channel_id is None:
         after = Allowed()
     return workflow.sidecar.model_copy(update={"allow": after})

@@ -39,6 +39,7 @@ FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boo
 PROGRESS_EVERY = 1.5  # seconds between two edits of one message
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
 _PREVIEW = "preview.jpg"
+_PREVIEW_EVERY = 5.0  # seconds; a new one flickers, and is 30 KB
 _LOOKBACK = 50  # messages that are searched for an earlier try
 
 # What the bot needs in a channel before it spends GPU time on it.
@@ -72,6 +73,7 @@ class _Live:
     task: asyncio.Task[None] | None = None
     edit: asyncio.Task[None] | None = None
     edited_at: float = float("-inf")
+    previewed_at: float = float("-inf")
 
 
 class Delivery:
@@ -115,14 +117,24 @@ class Delivery:
             await asyncio.sleep(live.edited_at + PROGRESS_EVERY - self._clock())
             shown = (live.job.state, live.progress)
             live.edited_at = self._clock()
-            picture = live.progress.preview if live.job.state is JobState.RUNNING else None
-            card = progress_card(live.job, live.progress, _PREVIEW if picture else None)
-            files = partial(_preview, picture) if picture else list
+            files = self._preview_of(live)
+            card = progress_card(live.job, live.progress, _PREVIEW if files is not list else None)
             live.edit = asyncio.create_task(self._edit(live.job, card, files))
             try:
                 await asyncio.shield(live.edit)
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 log.info("progress of job %s was not shown: %s", live.job.short_id, error)
+
+    def _preview_of(self, live: _Live) -> Files | None:
+        """A new one now and then; in between the one that stands there stays: None."""
+        picture = live.progress.preview if live.job.state is JobState.RUNNING else None
+        if picture is None:
+            live.previewed_at = float("-inf")
+            return list
+        if self._clock() - live.previewed_at < _PREVIEW_EVERY:
+            return None
+        live.previewed_at = self._clock()
+        return lambda: [discord.File(io.BytesIO(picture), _PREVIEW)]
 
     async def _stop_progress(self, job: Job) -> None:
         """After this no edit is under way or to come: the final one is the last."""
@@ -230,8 +242,11 @@ class Delivery:
         )
         return sent.id
 
-    async def _edit(self, job: Job, layout: ui.LayoutView, files: Files = list) -> None:
-        """Through the channel, not the interaction: its token dies after 15 minutes."""
+    async def _edit(self, job: Job, layout: ui.LayoutView, files: Files | None = list) -> None:
+        """Through the channel, not the interaction: its token dies after 15 minutes.
+
+        *files* None: what is attached stays.
+        """
         if job.request.by_token:  # progress: what cannot be shown now is left out
             await self._answers.try_edit(job, layout, files)
             return
@@ -239,7 +254,7 @@ class Delivery:
         message = self._channel(job).get_partial_message(job.message_id)
         await message.edit(
             view=layout,
-            attachments=files(),
+            attachments=discord.utils.MISSING if files is None else files(),
             allowed_mentions=discord.AllowedMentions.none(),
         )
 
@@ -312,10 +327,6 @@ def _too_large(file: SpooledFile) -> Phrase:
 
 def attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
     return [discord.File(each.path, filename=each.name) for each in files]
-
-
-def _preview(picture: bytes) -> list[discord.File]:
-    return [discord.File(io.BytesIO(picture), _PREVIEW)]
 
 
 def _nonce(job: Job, part: int) -> str:

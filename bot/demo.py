@@ -19,6 +19,7 @@ from typing import Any
 import click
 import discord
 import simcord
+import simcord.interactions
 import yarl
 from simcord._settlement import _run_due_virtual_callbacks
 from simcord.backend.cdn import CDN_BASE
@@ -33,8 +34,11 @@ _PUBLISH_EVERY = 0.5  # a page with many pictures takes a while to build
 _ACKNOWLEDGE = 3.0  # Discord's own limit for a first answer
 
 
-async def run_demo(server: str | None, port: int | None, *, open_browser: bool) -> None:
-    """Until it is cancelled or the page's session is ended."""
+async def run_demo(
+    server: str | None, port: int | None, language: str, *, open_browser: bool
+) -> None:
+    """Until it is cancelled or the page's session is ended. *language*: of everybody there."""
+    _let_all_speak(language)
     async with AsyncExitStack() as stack:
         if server is None:
             server = (
@@ -59,7 +63,7 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
             guild.add_member(env.create_user("ben", global_name="Ben")),
             guild.add_member(env.create_user("mia", global_name="Mia (mod)"), roles=[moderators]),
         ]
-        view = env.preview(channel, viewers=people, layout="channel", port=port)
+        view = env.preview(channel, viewers=people, layout="channel", port=port, locale=language)
         try:
             page = await stack.enter_async_context(view)
         except simcord.SetupError as error:
@@ -75,6 +79,17 @@ async def run_demo(server: str | None, port: int | None, *, open_browser: bool) 
             await page.wait_closed()
         finally:
             publishing.cancel()
+
+
+def _let_all_speak(language: str) -> None:
+    """Simcord says of everybody that their language is English."""
+    payload_of = simcord.interactions.base_payload
+
+    def in_language(*args: Any, **options: Any) -> Any:
+        record, payload = payload_of(*args, **options)
+        return record, {**payload, "locale": language}
+
+    simcord.interactions.base_payload = in_language
 
 
 async def _say_if_down(bot: Comfycord, url: str) -> None:

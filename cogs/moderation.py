@@ -238,6 +238,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         title="What the lists show",
         description="One sentence for members",
         parameter="Describe this parameter instead",
+        spoiler="Whether its pictures are posted hidden",
     )
     async def describe(
         self,
@@ -246,10 +247,15 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         title: str | None = None,
         description: str | None = None,
         parameter: _Parameter | None = None,
+        spoiler: bool | None = None,
     ) -> None:
         """Give a workflow a title and a description, or one of its parameters a description."""
         change = partial(
-            curation.described, title=title, description=description, parameter=parameter
+            curation.described,
+            title=title,
+            description=description,
+            parameter=parameter,
+            spoiler=spoiler,
         )
         await self._moderator(interaction).configure(workflow.name, "describe", change)
         await _say(interaction, say("{workflow} is described.", workflow=_code(workflow.name)))
@@ -325,6 +331,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     @app_commands.describe(
         role="Only for members with this role (and those allowed before)",
         channel="Only in this channel (and those allowed before)",
+        age_restricted="Whether only in channels that Discord restricts by age",
     )
     async def allow(
         self,
@@ -332,12 +339,14 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         workflow: AnyWorkflowOption,
         role: discord.Role | None = None,
         channel: discord.abc.GuildChannel | discord.Thread | None = None,
+        age_restricted: bool | None = None,
     ) -> None:
         """Say who may use a workflow and where; without role and channel, everybody everywhere."""
         change = partial(
             curation.allowed,
             role_id=role.id if role else None,
             channel_id=channel.id if channel else None,
+            age_restricted=age_restricted,
         )
         after = await self._moderator(interaction).configure(workflow.name, "allow", change)
         people = _allowed(after)
@@ -480,6 +489,8 @@ def _allowed(workflow: Workflow) -> Phrase:
     who = ", ".join(f"<@&{each}>" for each in allow.roles) or say("everybody")
     where = ", ".join(f"<#{each}>" for each in allow.channels)
     place = say("in {channels}", channels=where) if where else say("everywhere")
+    if workflow.sidecar.nsfw:
+        place = say("{place}, if it is age-restricted", place=place)
     return say("for {people}, {place}", people=who, place=place)
 
 

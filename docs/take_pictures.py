@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE / "examples"
 MEMBER, MODERATOR = "Alice", "Mia (mod)"
 PICTURE = "img[src*=blob], .media-gallery img, article img"
+SHOWN = "[...document.querySelectorAll('.media-gallery img, article img')]"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run", "--disable-quic")  # fmt: skip
 
@@ -86,6 +87,7 @@ async def take(page: Page, path: Path) -> None:
     await page.locator("#message-list, main").last.hover()
     await page.mouse.wheel(0, 100_000)
     await page.wait_for_timeout(800)
+    await page.wait_for_function(f"{SHOWN}.every(each => each.naturalWidth)")
     await page.screenshot(path=path)
     print(path)
 
@@ -171,7 +173,7 @@ async def moderator(page: Page, folder: Path) -> None:
     await look_as(page, MEMBER)
     await begin(page, "generate")
     await fill(page, "workflow", "poster")
-    await fill(page, "settings", "")
+    await fill(page, "settings", "s")
     await page.locator("[role=option]", has_text="sampler=").first.wait_for()
     await page.screenshot(path=folder / "8-settings.png")
     print(folder / "8-settings.png")

@@ -7,11 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
-import sqlalchemy as sa
-
-import bot.store
 from bot.jobs import Job, JobState, Request
 from bot.wishes import Wish
 from comfy.graph import Graph
@@ -106,16 +101,3 @@ def write_workflow(folder: Path, name: str, graph: Graph, sidecar: str = "") -> 
     (folder / f"{name}.json").write_text(json.dumps(graph), "utf-8")
     if sidecar:
         (folder / f"{name}.yaml").write_text(sidecar, "utf-8")
-
-
-def migrate(url: str, revision: str) -> None:
-    """A database as an earlier Comfycord left it."""
-    config = alembic.config.Config()
-    folder = Path(bot.store.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(folder))
-    engine = sa.create_engine(url)
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        alembic.command.upgrade(config, revision)
-        connection.commit()
-    engine.dispose()

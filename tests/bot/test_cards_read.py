@@ -34,6 +34,7 @@ TOKEN = "the.token.of-the-bot"
 UNIX = int(NOW.timestamp())
 EXECUTED = a_job(JobState.EXECUTED)
 PRIVATE = a_job(JobState.EXECUTED, request=a_request(by_token=True))
+OTHER = a_job(JobState.EXECUTED, request=a_request(id="7c9e6679-7425-40de-944b-e07fc1f90ae7"))
 
 
 @pytest.fixture
@@ -227,6 +228,7 @@ async def test_the_job_of_a_message_is_read_from_its_buttons(
 
         assert job_id_in(message) == EXECUTED.id
         assert [number for number in range(12) if is_about(message, EXECUTED, number)] == [part]
+        assert not is_about(message, OTHER, part)
 
 
 async def test_a_message_without_our_buttons_is_of_no_job(

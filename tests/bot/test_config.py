@@ -34,7 +34,14 @@ def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
     assert config.discord.guilds == ()
     assert config.database == "sqlite:///data/comfycord.db"
     assert config.workflows == "workflows"
-    assert config.limits == Limits(jobs_per_user=5, queue=1000, pixels=4194304, upload_mb=25)
+    assert config.limits == Limits(
+        jobs_per_user=5,
+        queue=1000,
+        pixels=4194304,
+        upload_mb=25,
+        jobs_per_day=None,
+        gpu_seconds_per_day=None,
+    )
     assert secrets == Secrets()
 
 
@@ -65,7 +72,13 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
           - {name: gpu_2, url: "http://10.0.0.2:8188"}
         database: sqlite:////var/lib/comfycord/jobs.db
         workflows: /srv/workflows
-        limits: {jobs_per_user: 2, queue: 10, pixels: 1048576, upload_mb: 8}
+        limits:
+          jobs_per_user: 2
+          queue: 10
+          pixels: 1048576
+          upload_mb: 8
+          jobs_per_day: 20
+          gpu_seconds_per_day: 600
     """
 
     config, _ = loaded(tmp_path, text)
@@ -76,7 +89,14 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         "http://10.0.0.2:8188",
     ]
     assert config.workflows == "/srv/workflows"
-    assert config.limits == Limits(jobs_per_user=2, queue=10, pixels=1048576, upload_mb=8)
+    assert config.limits == Limits(
+        jobs_per_user=2,
+        queue=10,
+        pixels=1048576,
+        upload_mb=8,
+        jobs_per_day=20,
+        gpu_seconds_per_day=600,
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +118,8 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         (
             "limits: {que: 5}",
             "config.yaml: unknown key `limits.que`. "
-            "Allowed here: jobs_per_user, queue, pixels, upload_mb.",
+            "Allowed here: jobs_per_user, queue, pixels, upload_mb, "
+            "jobs_per_day, gpu_seconds_per_day.",
         ),
         (
             "discord: {token: abc}",
@@ -130,6 +151,15 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         (
             "limits: {queue: 0}",
             "config.yaml: `limits.queue`: Input should be greater than or equal to 1, found 0.",
+        ),
+        (
+            "limits: {jobs_per_day: 0}",
+            "config.yaml: `limits.jobs_per_day`: "
+            "Input should be greater than or equal to 1, found 0.",
+        ),
+        (
+            "limits: {gpu_seconds_per_day: an hour}",
+            "config.yaml: `limits.gpu_seconds_per_day`: takes a whole number, found 'an hour'.",
         ),
         (
             "limits: {upload_mb: 500}",
@@ -182,7 +212,8 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         "secret in the file", "missing",
         "wrong type", "a list for a number", "a number for a text", "a number for keys",
         "a number for a list", "a name with a space",
-        "too small", "too large", "no scheme", "no host", "impossible port",
+        "too small", "nothing a day", "a day in words", "too large",
+        "no scheme", "no host", "impossible port",
         "two of one name", "two of one variable", "no such certificate", "login in the url",
         "not YAML", "control character", "impossible date", "not keys",
     ],

@@ -9,7 +9,7 @@ import pytest
 from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
-from bot.requests import PROMPT_MAX, Author, Wish, build, check_limits, target_nodes
+from bot.requests import PROMPT_MAX, Author, Usage, Wish, build, check_limits, target_nodes
 from comfy.errors import ParameterError
 from comfy.graph import Graph
 from comfy.workflow import Workflow
@@ -556,22 +556,83 @@ def test_a_size_that_comes_from_a_picture_has_no_budget() -> None:
     assert "width" not in request.settings
 
 
-def test_a_person_has_a_limit() -> None:
-    check_limits(Limits(jobs_per_user=2), mine=1, pending=0)
+LIMITS: dict[str, tuple[Limits, Usage, Usage, str]] = {
+    "open jobs": (
+        Limits(jobs_per_user=2),
+        Usage(mine=1),
+        Usage(mine=2),
+        "You have 2 jobs waiting or running, and 2 is the most. Try again when one of them is done.",
+    ),
+    "jobs of a day": (
+        Limits(jobs_per_day=20),
+        Usage(today=19),
+        Usage(today=20),
+        "You may ask for 20 pictures in 24 hours, and 0 of them are left. Try again later.",
+    ),
+    "GPU time of a day": (
+        Limits(gpu_seconds_per_day=600),
+        Usage(gpu_seconds=599.9),
+        Usage(gpu_seconds=600.0),
+        "You may use 600 seconds of GPU time in 24 hours, and 0 of them are left. Try again later.",
+    ),
+    "the queue": (
+        Limits(queue=10),
+        Usage(pending=9),
+        Usage(pending=10),
+        "The queue is full (10 jobs wait). Try again in a few minutes.",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("limits", "below", "reached", "sentence"), LIMITS.values(), ids=LIMITS.keys()
+)
+def test_a_limit_that_is_reached_is_told_with_what_is_left(
+    limits: Limits, below: Usage, reached: Usage, sentence: str
+) -> None:
+    check_limits(limits, below)
 
     with pytest.raises(UserError) as caught:
-        check_limits(Limits(jobs_per_user=2), mine=2, pending=0)
+        check_limits(limits, reached)
 
-    assert str(caught.value) == (
-        "You have 2 jobs waiting or running, and 2 is the most. Try again when one of them is done."
-    )
+    assert str(caught.value) == sentence
 
 
-def test_the_queue_has_a_limit() -> None:
-    check_limits(Limits(queue=10), mine=0, pending=9)
+SEVERAL: dict[str, tuple[Limits, Usage, str]] = {
+    "open jobs": (
+        Limits(jobs_per_user=5),
+        Usage(mine=2),
+        "This makes 4 jobs, and you may have 3 more waiting or running.",
+    ),
+    "jobs of a day": (
+        Limits(jobs_per_day=20),
+        Usage(today=17),
+        "You may ask for 20 pictures in 24 hours, and 3 of them are left. Try again later.",
+    ),
+    "the queue": (
+        Limits(queue=10),
+        Usage(pending=7),
+        "The queue is full (7 jobs wait). Try again in a few minutes.",
+    ),
+}
 
-    with pytest.raises(UserError, match=r"The queue is full \(10 jobs wait\)"):
-        check_limits(Limits(queue=10), mine=0, pending=10)
+
+@pytest.mark.parametrize(
+    ("limits", "usage", "sentence"), SEVERAL.values(), ids=SEVERAL.keys()
+)
+def test_several_jobs_at_once_need_room_for_all_of_them(
+    limits: Limits, usage: Usage, sentence: str
+) -> None:
+    check_limits(limits, usage, 3)
+
+    with pytest.raises(UserError) as caught:
+        check_limits(limits, usage, 4)
+
+    assert str(caught.value) == sentence
+
+
+def test_without_limits_of_a_day_a_day_has_none() -> None:
+    check_limits(Limits(), Usage(today=10**6, gpu_seconds=1e9))
 
 
 def with_picture() -> Graph:

@@ -13,11 +13,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from bot.database import Database
 from bot.errors import StoreError
 from bot.jobs import Job, JobState
+from bot.requests import Usage
 from bot.store import Store
 from bot.tables import metadata
 from comfy.models import OutputFile
+from comfy.phrases import Phrase, say
 from tests.bot.builders import NOW, a_job, a_request
 from tests.bot.rows import ids, kept, numbered
 
@@ -51,7 +54,7 @@ async def test_a_whole_job_comes_back_as_it_was_saved(store: Store) -> None:
         texts=("a text", ""),
         note="one picture was left out",
         seconds=4.25,
-        parts=2,
+        messages=(2**63 - 1, 2**63 - 2),
         told=True,
         submitted_at=NOW + timedelta(seconds=1),
         finished_at=NOW + timedelta(seconds=9, microseconds=123456),
@@ -63,12 +66,34 @@ async def test_a_whole_job_comes_back_as_it_was_saved(store: Store) -> None:
     assert await store.get(request.id) == job
 
 
+async def test_a_note_can_still_be_said_in_other_languages(store: Store) -> None:
+    note = say("{file} is gone; {why}", file="{a}.png", why=say("{number} s", number=4))
+    job = await kept(store, 1, S.FAILED, note=note)
+
+    found = await store.get(job.id)
+
+    assert found is not None
+    assert found.note == "{a}.png is gone; 4 s"
+    assert isinstance(found.note, Phrase)
+    assert (found.note.template, found.note.values) == (note.template, note.values)
+    assert isinstance(found.note.values["why"], Phrase)
+
+
 async def test_an_interaction_is_taken_once(store: Store) -> None:
     first, again = a_request(id="one"), a_request(id="two")
 
     assert await store.add(first)
     assert not await store.add(again)
     assert await store.get("two") is None
+
+
+async def test_of_one_interaction_several_jobs_are_taken_once_each(store: Store) -> None:
+    first, second = a_request(id="one", nth=0), a_request(id="two", nth=1)
+
+    assert await store.add(first)
+    assert await store.add(second)
+    assert not await store.add(a_request(id="three", nth=1))
+    assert await store.get("two") == Job(request=second)
 
 
 async def test_an_unknown_job_is_none(store: Store) -> None:
@@ -199,8 +224,26 @@ async def test_open_jobs_of_a_person_and_waiting_ones_of_everybody_are_counted(
     await kept(store, 5, user_id=31)
     await store.add(numbered(6))
 
-    assert await store.load(30) == (3, 2)
-    assert await store.load(99) == (0, 2)
+    mine, nobodys = await store.usage(30, NOW), await store.usage(99, NOW)
+
+    assert (mine.mine, mine.pending) == (3, 3)
+    assert (nobodys.mine, nobodys.pending) == (0, 3)
+
+
+async def test_what_a_person_used_in_a_day_is_counted(store: Store) -> None:
+    yesterday, today = NOW - timedelta(hours=24), NOW - timedelta(hours=23, minutes=59)
+    await kept(store, 1, S.POSTED, created_at=yesterday, seconds=100.0)
+    await kept(store, 2, S.POSTED, created_at=today, seconds=1.5)
+    await kept(store, 3, S.FAILED, created_at=today, seconds=2.25)
+    await kept(store, 4, S.CANCELLED, created_at=NOW)
+    await kept(store, 5, S.EXPIRED, created_at=NOW)
+    await kept(store, 6, S.RUNNING, created_at=NOW)
+    await store.add(numbered(7, created_at=NOW))
+    await kept(store, 8, S.POSTED, created_at=NOW, user_id=31, seconds=50.0)
+
+    assert await store.usage(30, NOW) == Usage(mine=2, pending=1, today=3, gpu_seconds=3.75)
+    assert await store.usage(31, NOW) == Usage(mine=0, pending=1, today=1, gpu_seconds=50.0)
+    assert await store.usage(99, NOW) == Usage(mine=0, pending=1, today=0, gpu_seconds=0.0)
 
 
 async def test_opening_again_keeps_the_rows(url: str) -> None:
@@ -256,9 +299,10 @@ async def test_a_read_under_way_when_the_store_closes_is_finished(
 
 async def test_a_read_whose_caller_is_cancelled_gives_its_connection_back(url: str) -> None:
     returned: list[object] = []
-    async with Store.open(url) as store:
-        sa.event.listen(store._engine.sync_engine, "checkin", lambda *each: returned.append(each))
-        reading = asyncio.create_task(store.get("any"))
+    async with Database.open(url) as database:
+        engine = database._engine.sync_engine
+        sa.event.listen(engine, "checkin", lambda *each: returned.append(each))
+        reading = asyncio.create_task(Store(database).get("any"))
         await asyncio.sleep(0)
         reading.cancel()
         await asyncio.wait({reading})
@@ -281,10 +325,10 @@ async def test_two_stores_share_one_file(url: str, store: Store) -> None:
         assert await store.get(job.id) == job
 
 
-async def test_a_commit_is_on_the_disk(store: Store) -> None:
-    async with store._engine.connect() as connection:
-        journal = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
-        synchronous = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+async def test_a_commit_is_on_the_disk(url: str) -> None:
+    async with Database.open(url) as database:
+        pragmas = [sa.text(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")]
+        journal, synchronous = [(await database.execute(each)).scalar_one() for each in pragmas]
 
     assert (journal, synchronous) == ("wal", 2)
 
@@ -426,6 +470,6 @@ async def test_a_failed_write_changes_nothing(store: Store) -> None:
     await store.add(job.request)
 
     with pytest.raises(sa.exc.IntegrityError):
-        await store.save(job, a_job(S.FAILED, request=job.request, note=None))
+        await store.save(job, a_job(S.FAILED, request=job.request, attempt=None))
 
     assert await store.get(job.id) == job

@@ -1,16 +1,12 @@
 """The database: what moderators changed, and the default workflows."""
 
 import asyncio
-import contextlib
-import sqlite3
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from bot.audit import Change
 from bot.store import Store
-from bot.wishes import Wish
-from tests.bot.builders import NOW, a_job, a_request, migrate
+from tests.bot.builders import NOW
 
 LAB, OTHER = 10, 11
 
@@ -130,32 +126,3 @@ async def test_a_renamed_workflow_stays_a_default_and_keeps_its_log(store: Store
     assert await store.default_workflow(OTHER, 20) == "pictures"
     assert await store.default_workflow(LAB, 21) == "postcard"
     assert await store.changes("txt2img", 10) == [a_change()]
-
-
-# A database of before
-
-
-async def test_a_database_of_the_first_revision_is_upgraded_and_keeps_its_jobs(
-    url: str, tmp_path: Path
-) -> None:
-    job = a_job(request=a_request(wish=Wish(workflow="txt2img")))
-    async with Store.open(f"sqlite:///{tmp_path}/now.db") as now:
-        await now.add(job.request)
-    (tmp_path / "data").mkdir()
-    migrate(url, "0001")
-    with contextlib.closing(sqlite3.connect(tmp_path / "data/jobs.db")) as old:
-        tables = {name for (name,) in old.execute("SELECT name FROM sqlite_master")}
-        names = ", ".join(name for _, name, *_ in old.execute("PRAGMA table_info(jobs)"))
-        old.execute(f"ATTACH '{tmp_path}/now.db' AS now")
-        old.execute(f"INSERT INTO jobs ({names}) SELECT {names} FROM now.jobs")  # noqa: S608
-        old.commit()
-
-    async with Store.open(url) as store:
-        await store.record(a_change())
-        await store.set_default(LAB, None, "txt2img")
-        kept = await store.get(job.id)
-
-    assert tables & {"jobs", "audit", "defaults"} == {"jobs"}
-    assert kept == job
-    async with Store.open(url) as store:
-        assert await store.changes("txt2img", 10) == [a_change()]

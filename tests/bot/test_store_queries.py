@@ -1,22 +1,20 @@
 """The database: what was made, who waits, what is known of a person, drafts and tokens."""
 
 import asyncio
-import contextlib
 import json
-import sqlite3
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bot.store
+from bot.audit import Change
 from bot.jobs import Job, JobState
 from bot.store import Search, Store, Token, Waiting
 from bot.wishes import Wish
 from comfy.graph import InputRef
-from tests.bot.builders import NOW, a_request, migrate
-from tests.bot.rows import ids, kept, numbered
+from tests.bot.builders import NOW, a_request
+from tests.bot.rows import an_old_database, ids, kept, numbered
 
 S = JobState
 PICTURE, OTHER_PICTURE = "a" * 32 + ".png", "b" * 32 + ".png"
@@ -53,36 +51,67 @@ async def test_a_request_with_everything_comes_back_as_it_was(store: Store) -> N
     assert await store.get(request.id) == Job(request=request)
 
 
-async def test_a_database_without_wishes_is_upgraded_and_its_jobs_can_be_read(
-    url: str, tmp_path: Path
-) -> None:
-    (tmp_path / "data").mkdir()
-    migrate(url, "0002")
-    row: dict[str, Any] = {
-        "id": a_request().id, "interaction_id": 1000, "guild_id": 10, "channel_id": 20,
-        "user_id": 30, "workflow": "my flow", "text": "a cat", "settings": '{"seed": 7}',
-        "graph": json.dumps(a_request().graph), "created_at": NOW.timestamp(), "state": "posted",
-        "message_id": 99, "attempt": 1, "outputs": "[]", "texts": "[]", "note": "", "seconds": 4.5,
-        "parts": 1, "told": 1,
-    }  # fmt: skip
-    with contextlib.closing(sqlite3.connect(tmp_path / "data/jobs.db")) as old:
-        columns = {name for _, name, *_ in old.execute("PRAGMA table_info(jobs)")}
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        old.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
-        old.commit()
+# A database of before
+
+
+BEFORE = ["0001", "0002", "0003"]
+
+
+@pytest.mark.parametrize("revision", BEFORE)
+async def test_a_database_of_before_is_upgraded_and_keeps_its_jobs(url: str, revision: str) -> None:
+    note = '"12": {broken} \\n'
+    change = Change(
+        at=NOW, guild_id=10, user_id=BOB, workflow="txt2img", action="disable",
+        before={"enabled": True}, after={"enabled": False},
+    )  # fmt: skip
+    tables = an_old_database(
+        url,
+        revision,
+        {"message_id": 98},
+        {"message_id": 97, "state": "failed", "note": note, "attempt": 1, "workflow": "my flow"},
+        {"message_id": 96, "state": "failed", "note": "", "told": 1},
+    )
 
     async with Store.open(url) as store:
-        job = await store.get(a_request().id)
-        found = await store.search(Search(user_id=30, workflow="my flow"), 10)
-        await store.keep_draft(a_request().id, 30, Wish())
+        waits, failed, told = await store.everything_of(ALICE)
+        (pending,) = await store.pending(9)
+        (untold,) = await store.in_flight()
+        await store.keep_draft(pending.id, ALICE, Wish())
+        await store.record(change)
+        await store.set_default(10, None, "txt2img")
 
-    request = a_request(workflow="my flow", settings={"seed": 7}, wish=Wish(workflow="my flow"))
-    expected = Job(
-        request=request, state=S.POSTED, message_id=99, attempt=1, seconds=4.5, parts=1, told=True
+    assert ("wish" in tables["jobs"], "audit" in tables) == (revision > "0002", revision > "0001")
+    assert pending == Job(request=numbered(1, wish=Wish(workflow="txt2img")), message_id=98)
+    request = numbered(2, workflow="my flow", wish=Wish(workflow="my flow"))
+    assert untold == Job(request=request, state=S.FAILED, message_id=97, attempt=1, note=note)
+    assert [each["state"] for each in (waits, failed, told)] == ["pending", "failed", "failed"]
+    async with Store.open(url) as store:
+        assert await store.changes("txt2img", 10) == [change]
+        assert await store.default_workflow(10, None) == "txt2img"
+
+
+@pytest.mark.parametrize("revision", BEFORE)
+async def test_the_message_of_a_result_of_before_still_shows_it(url: str, revision: str) -> None:
+    an_old_database(
+        url,
+        revision,
+        {"message_id": 99, "state": "posted", "attempt": 1, "seconds": 4.5, "parts": 1, "told": 1},
     )
-    assert "wish" not in columns
-    assert job == expected
-    assert found == [expected]
+
+    async with Store.open(url) as store:
+        found = await store.search(Search(user_id=ALICE, workflow="txt2img"), 10)
+
+    assert found == [
+        Job(
+            request=numbered(1, wish=Wish(workflow="txt2img")),
+            state=S.POSTED,
+            message_id=99,
+            attempt=1,
+            seconds=4.5,
+            messages=(99,),
+            told=True,
+        )
+    ]
 
 
 # What was made
@@ -116,7 +145,6 @@ async def test_results_are_found_by_workflow_and_words(store: Store) -> None:
     assert await searched(store, text="bird") == []
 
 
-@pytest.mark.xfail(strict=True, reason="SQLite's lower() knows the letters of ASCII only")
 async def test_words_of_every_language_are_found_in_either_case(store: Store) -> None:
     await kept(store, 1, S.POSTED, text="Ein Ölbild, КОШКА")
 
@@ -278,7 +306,7 @@ async def test_of_many_that_take_a_draft_one_gets_it(store: Store) -> None:
 
 async def test_drafts_of_yesterday_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.keep_draft("old", ALICE, Wish(prompt="a cat"))
-    monkeypatch.setattr(bot.store, "_DRAFTS_KEPT", timedelta(0))
+    monkeypatch.setattr(bot.store, "_DAY", timedelta(0))
 
     await store.keep_draft("new", ALICE, Wish(prompt="a dog"))
 
