@@ -18,8 +18,7 @@ from comfy.phrases import Phrase
 
 FOLDER = Path(__file__).with_name("locales")
 _NEAREST = {"es-419": "es-ES", "zh-TW": "zh-CN"}  # until somebody writes their own
-NAME = "name"  # the context of what people type: names of commands and options
-_NAMES = (
+_TYPED = (
     app_commands.TranslationContextLocation.command_name,
     app_commands.TranslationContextLocation.group_name,
     app_commands.TranslationContextLocation.parameter_name,
@@ -50,13 +49,9 @@ class Language:
             **{n: self.said(v) if isinstance(v, str) else v for n, v in text.values.items()}
         )
 
-    def name(self, text: str) -> str:
-        """Of a command or an option."""
-        return self._catalogue.pgettext(NAME, text)
-
     def line(self, text: str) -> str:
-        """A description of a command or an option."""
-        return self._catalogue.gettext(text)
+        """A description of a command, as it stands in the code: without values."""
+        return self._catalogue.gettext(text) if text else ""
 
 
 @cache
@@ -83,7 +78,8 @@ def language_of(interaction: discord.Interaction) -> Language:
 
 
 class Translator(app_commands.Translator):
-    """Names and descriptions of commands, for Discord's own menus."""
+    """Descriptions and menus, for Discord. What people type is the same in every language, as they
+    tell it each other and messages name it."""
 
     async def translate(
         self,
@@ -91,7 +87,7 @@ class Translator(app_commands.Translator):
         locale: Locale,
         context: app_commands.TranslationContextTypes,
     ) -> str | None:
-        t = language(str(locale))
-        found = t.name if context.location in _NAMES else t.line
-        said = found(string.message)
+        if context.location in _TYPED and not isinstance(context.data, app_commands.ContextMenu):
+            return None
+        said = language(str(locale)).line(string.message)
         return None if said == string.message else said

@@ -16,39 +16,37 @@ from discord import AppCommandType, app_commands
 
 from bot.app import COGS, Comfycord
 from bot.config import Config, Secrets
-from bot.languages import FOLDER, NAME
+from bot.languages import FOLDER
 
 ROOT = Path(__file__).parents[1]
 _KEYWORDS = {"say": None, "t": None, "say_count": (1, 2), "many": (1, 2)}
 
 
 def texts_in_code() -> Catalog:
-    """Every text that people read in Discord, and the names of commands and options."""
+    """Every text that people read in Discord."""
     found = Catalog(charset="utf-8", fuzzy=False)
     for package in ("bot", "cogs", "comfy"):
         rows = extract_from_dir(ROOT / package, [("**.py", "python")], keywords=_KEYWORDS)
         for _, _, text, _, _ in rows:
             found.add(text)
-    asyncio.run(_add_commands(found))
+    for texts in asyncio.run(command_texts()):
+        for text in sorted(texts):
+            found.add(text)
     return found
 
 
-async def _add_commands(found: Catalog) -> None:
+async def command_texts() -> tuple[set[str], set[str]]:
+    """Descriptions, and names of menus: Discord allows them 100 and 32 letters."""
     bot = Comfycord(Config(), Secrets())
     for cog in COGS:
         await bot.load_extension(cog)
+    described = {each.description for each in bot.tree.walk_commands()}
     for each in bot.tree.walk_commands():
-        found.add(each.name, context=NAME)
-        found.add(each.description)
         if isinstance(each, app_commands.Command):
-            for parameter in each.parameters:
-                found.add(parameter.name, context=NAME)
-                found.add(str(parameter.description))
-                for choice in parameter.choices:
-                    found.add(choice.name)
-    for kind in (AppCommandType.message, AppCommandType.user):
-        for menu in bot.tree.walk_commands(type=kind):
-            found.add(menu.name, context=NAME)
+            described |= {str(option.description) for option in each.parameters}
+            described |= {choice.name for option in each.parameters for choice in option.choices}
+    kinds = (AppCommandType.message, AppCommandType.user)
+    return described, {menu.name for kind in kinds for menu in bot.tree.walk_commands(type=kind)}
 
 
 def catalogue(locale: str) -> Catalog:
@@ -61,7 +59,7 @@ def catalogue(locale: str) -> Catalog:
 
 def main() -> None:
     texts = texts_in_code()
-    for locale in {*sys.argv[1:], *(path.stem for path in FOLDER.glob("*.po"))}:
+    for locale in sorted({*sys.argv[1:], *(path.stem for path in FOLDER.glob("*.po"))}):
         kept = catalogue(locale)
         kept.update(texts, no_fuzzy_matching=True)
         kept.obsolete.clear()

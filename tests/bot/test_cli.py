@@ -529,18 +529,32 @@ async def test_a_cancelled_bot_ended_as_it_should() -> None:
 def test_the_demo_gets_what_the_line_says(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    async def run_demo(server: str | None, port: int | None, *, open_browser: bool) -> None:
-        calls.append((server, port, open_browser))
+    async def run_demo(
+        server: str | None, port: int | None, language: str, *, open_browser: bool
+    ) -> None:
+        calls.append((server, port, language, open_browser))
 
     monkeypatch.setattr("bot.demo.run_demo", run_demo)
 
     codes = [
         shell.run("demo").code,
         shell.run("demo", "--server", "http://h", "--port", "80", "--no-browser").code,
+        shell.run("demo", "--language", "zh-cn").code,
     ]
 
-    assert codes == [0, 0]
-    assert calls == [(None, None, True), ("http://h", 80, False)]
+    assert codes == [0, 0, 0]
+    assert calls == [
+        (None, None, "en-US", True),
+        ("http://h", 80, "en-US", False),
+        (None, None, "zh-CN", True),
+    ]
+
+
+def test_the_demo_speaks_no_language_that_discord_does_not_know(shell: Shell) -> None:
+    done = shell.run("demo", "--language", "tlh")
+
+    assert done.code == 2
+    assert "'tlh' is not one of" in done.err
 
 
 def test_a_demo_that_is_not_installed_says_how_to(

@@ -146,11 +146,78 @@ def test_a_copy_tells_nothing_of_the_workflow(path: Path) -> None:
         assert b"a secret" not in found.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"], ids=["gif", "webp", "apng"])
-def test_an_animation_has_no_copy(path: Path, kind: str) -> None:
-    written(path, kind, save_all=True, append_images=[noise(), noise()])
+ANIMATED = pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"], ids=["gif", "webp", "apng"])
+
+
+def animated(path: Path, kind: str, frames: int = 3, **so: Any) -> Path:
+    """Each frame lasts longer than the one before it; they are shown twice."""
+    moments = [100 * number for number in range(1, frames + 1)]
+    more = [noise() for _ in moments[1:]]
+    options: dict[str, Any] = {"duration": moments, "loop": 2} | so
+    return written(path, kind, save_all=True, append_images=more, **options)
+
+
+@ANIMATED
+def test_the_copy_of_an_animation_moves_as_it_did(path: Path, kind: str) -> None:
+    found = smaller(animated(path, kind), 10**6)
+
+    assert found is not None
+    with Image.open(found, formats=["WEBP"]) as copy:
+        lasting = []
+        for number in range(copy.n_frames):
+            copy.seek(number)
+            copy.load()
+            lasting.append(copy.info["duration"])
+        assert (copy.size, lasting, copy.info["loop"]) == (SIZE, [100, 200, 300], 2)
+
+
+def test_the_copy_of_an_animation_is_as_good_as_fits(path: Path) -> None:
+    animated(path, "PNG")
+    limit, sides = 10**6, []
+    while (found := smaller(path, limit)) is not None:
+        assert found.stat().st_size <= limit
+        limit = found.stat().st_size - 1
+        with Image.open(found) as image:
+            sides.append((image.size, image.n_frames))  # type: ignore[attr-defined]
+
+    assert sides == [((240, 180), 3), ((168, 126), 3), ((120, 90), 3), ((84, 63), 3)]
+    assert [each.name for each in path.parent.iterdir()] == ["0"]
+
+
+@ANIMATED
+def test_the_copy_of_an_animation_tells_nothing_of_the_workflow(path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0110] = "prompt:a secret"
+    animated(path, kind, exif=exif, xmp=b"a secret", comment=b"a secret")
+
+    found = smaller(path, 10**6)
+
+    assert found is not None
+    assert b"a secret" not in found.read_bytes()
+
+
+def test_an_animation_is_as_clear_as_it_was(path: Path) -> None:
+    clear = Image.new("RGBA", SIZE, (255, 0, 0, 0))
+    written(path, "PNG", image=clear, save_all=True, append_images=[noise("RGBA")])
+
+    assert copy_of(path, 10**6).convert("RGBA").getpixel((5, 5))[-1] == 0  # type: ignore[index]
+
+
+@ANIMATED
+def test_half_an_animation_has_no_copy(path: Path, kind: str) -> None:
+    whole = animated(path, kind).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
 
     assert smaller(path, 10**6) is None
+    assert [each.name for each in path.parent.iterdir()] == ["0"]
+
+
+def test_an_animation_of_too_many_pixels_has_no_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.copies._MOVING_PIXELS", 240 * 180)
+
+    assert smaller(animated(path, "GIF", frames=20), 10**6) is None
 
 
 def bomb(side: int) -> bytes:

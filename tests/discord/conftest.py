@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import runner, servers
+from bot import execution, runner, servers
 from bot.app import Comfycord, use_discord_api
 from bot.config import Config, Secrets, ServerSettings
 from bot.jobs import Job
@@ -139,9 +139,9 @@ def text_of(message: dict | None) -> str:
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(runner, "_SILENCE", 0.5)
-    monkeypatch.setattr(runner, "_STRANGER", 0.1)
-    monkeypatch.setattr(runner, "_CERTAIN", 0.1)
+    monkeypatch.setattr(execution, "_SILENCE", 0.5)
+    monkeypatch.setattr(execution, "_STRANGER", 0.1)
+    monkeypatch.setattr(execution, "_CERTAIN", 0.1)
     monkeypatch.setattr(runner, "_PATIENCE", (0.05, 0.2))
     monkeypatch.setattr(servers, "_RETRY", (0.05, 0.2))
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")

@@ -33,9 +33,6 @@ async def test_clicks_at_once_make_a_job_for_each_person(world: World, people: i
     assert len(await world.bot.store.recent(world.mod.id, 9)) == people - 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the first fifty messages after a command are looked at"
-)
 async def test_delete_finds_later_messages_in_a_busy_channel(world: World) -> None:
     sidecar = world.folder / "workflows/postcard.yaml"
     sidecar.write_text(sidecar.read_text().replace("max: 4\n", "max: 12\n"))
@@ -76,7 +73,6 @@ async def test_a_slow_picture_does_not_break_vary(world: World) -> None:
         held.release()
 
 
-@pytest.mark.xfail(strict=True, reason="a job that is being posted outlives /privacy delete")
 async def test_what_just_ends_is_deleted_a_moment_later(world: World) -> None:
     world.comfyui.hold()
     await world.start()

@@ -66,7 +66,7 @@ async def test_comfyui_restarts_and_forgets_everything(world: World) -> None:
 async def test_a_server_that_loses_a_job_every_time_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.runner._ATTEMPTS", 1)
+    monkeypatch.setattr("bot.execution._ATTEMPTS", 1)
     interaction = await world.running_job()
 
     world.comfyui.forget()

@@ -65,16 +65,21 @@ async def test_the_end_of_each_of_twenty_jobs_is_its_last_edit(
     assert all("Cancel" not in text_of(each.message) for each in interactions)
 
 
-async def test_who_waits_is_told_when_the_line_moves(world: World, told_often: None) -> None:
+async def asked_in_turn(world: World, number: int) -> list[Interaction]:
+    """Two of them are on the server, which is held; the others know their places in the line."""
     world.comfyui.hold()
     await world.start()
     interactions = []
-    for number in range(5):
-        interactions.append(await world.generate(prompt=f"cat {number}"))
+    for each in range(number):
+        interactions.append(await world.generate(prompt=f"cat {each}"))
         await world.commands_end()
-    last = interactions[-1]
     await world.until(lambda: len(world.bot.servers["local"].holding) == 2)
     await looked(world, 2)
+    return interactions
+
+
+async def test_who_waits_is_told_when_the_line_moves(world: World, told_often: None) -> None:
+    *_, last = await asked_in_turn(world, 5)
     before = text_of(last.message)
     (job,) = await world.bot.store.pending(1)
 
@@ -103,14 +108,7 @@ async def looked(world: World, times: int) -> None:
 async def test_a_deleted_placeholder_does_not_keep_the_line_from_others(
     world: World, told_often: None
 ) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interactions = []
-    for number in range(5):
-        interactions.append(await world.generate(prompt=f"cat {number}"))
-        await world.commands_end()
-    await world.until(lambda: len(world.bot.servers["local"].holding) == 2)
-    await looked(world, 2)
+    interactions = await asked_in_turn(world, 5)
     first, *_ = await world.bot.store.pending(3)
     world.discord.delete_message(interactions[3].message)
 
@@ -122,14 +120,7 @@ async def test_a_deleted_placeholder_does_not_keep_the_line_from_others(
 async def test_the_end_comes_after_an_edit_of_the_line_that_is_under_way(
     world: World, told_often: None
 ) -> None:
-    world.comfyui.hold()
-    await world.start()
-    interactions = []
-    for number in range(4):
-        interactions.append(await world.generate(prompt=f"cat {number}"))
-        await world.commands_end()
-    await world.until(lambda: len(world.bot.servers["local"].holding) == 2)
-    await looked(world, 2)
+    interactions = await asked_in_turn(world, 4)
     first, second = await world.bot.store.pending(2)
     held = world.discord.hold("PATCH", f"/channels/*/messages/{second.message_id}")
     await world.bot.runner.cancel(first)
@@ -154,38 +145,31 @@ async def fresh(world: World, job_id: str):  # type: ignore[no-untyped-def]
     return job
 
 
-@pytest.mark.xfail(strict=True, reason="the place is counted before the one ahead is noted")
-async def test_ten_who_ask_at_once_are_told_ten_places(world: World) -> None:
-    await world.start(up=False, servers=[{"name": "local", "url": "http://127.0.0.1:9"}])
+async def ten_at_once(world: World, **config: object) -> list[Interaction]:
+    """Ten people's answered commands, while no server answers."""
+    away = {"name": "local", "url": "http://127.0.0.1:9"}
+    await world.start(up=False, servers=[away], **config)
     users = [world.discord.add_user(f"user{number}") for number in range(10)]
-
     interactions = [
         world.discord.slash(each, world.channel, "generate", workflow="postcard", prompt="hi")
         for each in users
     ]
     for each in interactions:
         await each.answered()
+    return interactions
+
+
+async def test_ten_who_ask_at_once_are_told_ten_places(world: World) -> None:
+    interactions = await ten_at_once(world)
 
     texts = "".join(text_of(each.message) for each in interactions)
     for place in ("1st", "2nd", "3rd", *(f"{number}th" for number in range(4, 11))):
         assert texts.count(f"Queued, {place} in line") == 1, place
 
 
-@pytest.mark.xfail(strict=True, reason="commands under way count for nothing in `queue`")
 async def test_ten_who_ask_at_once_do_not_overfill_the_queue(world: World) -> None:
-    await world.start(
-        up=False,
-        servers=[{"name": "local", "url": "http://127.0.0.1:9"}],
-        limits={"queue": 3},
-    )
-    users = [world.discord.add_user(f"user{number}") for number in range(10)]
-
-    interactions = [
-        world.discord.slash(each, world.channel, "generate", workflow="postcard", prompt="hi")
-        for each in users
-    ]
-    for each in interactions:
-        await each.answered()
+    interactions = await ten_at_once(world, limits={"queue": 3})
     await world.commands_end()
 
     assert len(await world.bot.store.pending(50)) == 3
+    assert sum("The queue is full" in text_of(each.message) for each in interactions) == 7

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
-from bot import runner
+from bot import execution, runner
 from bot.config import ServerSettings
 from bot.delivery import Delivery
 from bot.errors import StoreError
@@ -136,7 +136,7 @@ async def test_the_answer_to_a_command_arrives_and_its_receipt_does_not(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(runner, "_IDLE", 0.1)
-    monkeypatch.setattr(runner, "_UNANSWERED", timedelta(seconds=0.3))
+    monkeypatch.setattr(runner, "_UNANSWERED", 0.3)
     if kind == "disconnect":
         monkeypatch.setattr("tests.fakes.discord_rest.cut", lambda r: r.transport.close())
     await world.start()
@@ -153,7 +153,7 @@ async def test_an_answer_that_never_arrives_leaves_no_job(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "_IDLE", 0.1)
-    monkeypatch.setattr(runner, "_UNANSWERED", timedelta(seconds=0.3))
+    monkeypatch.setattr(runner, "_UNANSWERED", 0.3)
     await world.start()
     world.discord.faults.append(Fault(*ANSWERS, reset=True))
 
@@ -238,7 +238,7 @@ async def test_a_job_is_cancelled_while_nobody_can_say_whether_its_prompt_arrive
 async def test_a_waiting_prompt_that_somebody_deletes_runs_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_SILENCE", 0.1)
+    monkeypatch.setattr(execution, "_SILENCE", 0.1)
     world.comfyui.hold()
     await world.start()
     first = await world.generate()
@@ -527,7 +527,8 @@ async def test_ten_commands_at_once_open_no_more_jobs_than_allowed(world: World)
         await each.answered()
 
     await world.commands_end()
-    assert (await world.bot.store.load(world.alice.id))[0] == 1
+    usage = await world.bot.store.usage(world.alice.id, datetime.now(UTC))
+    assert usage.mine == 1
     assert sum("1 is the most" in text_of(each.message) for each in asked) == 9
 
 
