@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -15,31 +14,20 @@ from discord.ext import commands
 
 from bot import curation
 from bot.app import Comfycord
-from bot.audit import lines
-from bot.cards import TEXT_LIMIT, fitting, layout, stamp
+from bot.audit import Change, lines
+from bot.cards import layout, stamp
 from bot.errors import UserError
 from bot.languages import Language, language_of
-from bot.moderation import Moderator, Report, dry_run
+from bot.moderation import Moderator, dry_run
 from bot.texts import neutral
+from cogs.reports import about, allowed, dry_run_lines, report_card, shortened
 from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices, moderates
 from cogs.workflows import parameter_line
 from comfy.errors import WorkflowFileError
-from comfy.phrases import Phrase, say
-from comfy.workflow import Workflow, dump_sidecar
+from comfy.phrases import say
+from comfy.workflow import dump_sidecar
 
 _UPLOAD_MAX = 25 * 2**20  # bytes; a picture carries its workflow and its pixels
-_FORMATS = {
-    "api": say("API format"),
-    "editor": say("the editor's format"),
-    "picture": say("a picture"),
-}
-_KINDS = {
-    "image": say("image"),
-    "video": say("video"),
-    "audio": say("audio"),
-    "text": say("text"),
-    "3d": say("3d"),
-}
 _CHANGES = 8
 _MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -105,7 +93,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             raise UserError(
                 say("{file} {complaint}", file=neutral(file.filename, 80), complaint=complaint)
             ) from error
-        await interaction.edit_original_response(view=_report_card(self.bot, report, t))
+        await interaction.edit_original_response(view=report_card(self.bot, report, t))
 
     @app_commands.command()
     async def show(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
@@ -113,17 +101,17 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         t = language_of(interaction)
         changes = await self._moderator(interaction).log(workflow.name, _CHANGES)
         log = [
-            f"{stamp(each.at)} <@{each.user_id}> {t.name(each.action)}"
+            f"{stamp(each.at)} {_who(each, t)} {each.action}"
             + "".join(f"\n-# {neutral(t.said(line), 150)}" for line in lines(each))
             for each in changes
         ]
         problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
-        about = _about(self.bot, workflow, problems, t)
+        head = about(self.bot, workflow, problems, t)
         parameters = workflow.parameters(self.bot.servers.nodes).values()
         controls = [parameter_line(each, t) for each in parameters]
         if log:
             log.insert(0, "**" + t("Changes") + "**")
-        text = _text([*about, *log, "**" + t("Controls") + "**", *controls], t)
+        text = shortened([*head, *log, "**" + t("Controls") + "**", *controls], t)
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -349,7 +337,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
             age_restricted=age_restricted,
         )
         after = await self._moderator(interaction).configure(workflow.name, "allow", change)
-        people = _allowed(after)
+        people = allowed(after)
         text = say("{workflow}: {people}.", workflow=_code(workflow.name), people=people)
         await _say(interaction, text)
 
@@ -359,7 +347,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
         problems = await asyncio.to_thread(dry_run, workflow, self.bot.servers)
         t = language_of(interaction)
         head = "### " + t("Test of {workflow}", workflow=neutral(workflow.title, 100))
-        text = _text([head, *_dry_run_lines(problems, t)], t)
+        text = shortened([head, *dry_run_lines(problems, t)], t)
         await interaction.response.send_message(
             view=layout(ui.Container(ui.TextDisplay(text))), ephemeral=True
         )
@@ -402,6 +390,10 @@ async def _say(interaction: Interaction, text: str) -> None:
     await interaction.response.send_message(language_of(interaction).said(text), ephemeral=True)
 
 
+def _who(change: Change, t: Language) -> str:
+    return f"<@{change.user_id}>" if change.user_id else t("somebody")  # who asked to be forgotten
+
+
 def _code(name: str) -> str:
     return f"`{name.replace('`', '')[:100]}`"
 
@@ -417,102 +409,6 @@ def _moment(version: str | None) -> datetime | None:
         return datetime.strptime(version, _MOMENT).replace(tzinfo=UTC)
     except ValueError as error:
         raise UserError(say("Choose a `version` from the list, or leave it out.")) from error
-
-
-def _report_card(bot: Comfycord, report: Report, t: Language) -> ui.LayoutView:
-    workflow = report.workflow
-    title = neutral(workflow.title, 100)
-    if report.replaced:
-        head = t("{workflow} is replaced; `/workflow restore` undoes it", workflow=title)
-    else:
-        head = t("{workflow} is added", workflow=title)
-    form, summary = _FORMATS[report.format], _summary(workflow, t)
-    came = t("It came as {format}: {summary}", format=form, summary=summary)
-    parameters = workflow.parameters(bot.servers.nodes).values()
-    number = t.many("Found {number} control", "Found {number} controls", len(parameters))
-    found = [f"**{number}**", *(parameter_line(each, t) for each in parameters)]
-    notes = [f"⚠️ {neutral(t.said(note), 400)}" for note in (*workflow.notes, *report.notes)]
-    tail = "-# " + t("Try it: `/generate workflow:{workflow}`", workflow=workflow.name)
-    lines = [f"### {head}", came, *_dry_run_lines(report.problems, t), *notes, *found]
-    text = _text(lines, t, len(tail))
-    return layout(ui.Container(ui.TextDisplay(f"{text}\n{tail}")))
-
-
-def _about(
-    bot: Comfycord, workflow: Workflow, problems: Mapping[str, list[str]], t: Language
-) -> list[str]:
-    sidecar, people = workflow.sidecar, _allowed(workflow)
-    if sidecar.enabled:
-        state = t("`{workflow}` is on, {people}.", workflow=workflow.name, people=people)
-    else:
-        state = t("`{workflow}` is **off**, {people}.", workflow=workflow.name, people=people)
-    earlier = len(bot.library.earlier.get(workflow.name, ()))
-    problem = bot.library.problems.get(f"{workflow.name}.json", "")
-    runs = t(
-        "The file {complaint} Its last good version runs.",
-        complaint=neutral(t.said(problem), 300),
-    )
-    kept = t.many(
-        "{number} earlier version for `/workflow restore`",
-        "{number} earlier versions for `/workflow restore`",
-        earlier,
-    )
-    return [
-        f"### {neutral(workflow.title, 100)}",
-        state,
-        neutral(sidecar.description),
-        f"⚠️ {runs}" if problem else "",
-        _summary(workflow, t),
-        *_dry_run_lines(problems, t),
-        *(f"⚠️ {neutral(t.said(note), 400)}" for note in workflow.notes),
-        f"-# {kept}" if earlier else "",
-    ]
-
-
-def _summary(workflow: Workflow, t: Language) -> str:
-    """12 nodes: 4 CLIPTextEncode, KSampler, …; makes image."""
-    counted = Counter(node["class_type"] for node in workflow.graph.values())
-    named = [f"{n} {name}" if n > 1 else name for name, n in counted.most_common(6)]
-    more = ", …" if len(counted) > 6 else ""
-    kinds = sorted({each.kind for each in workflow.outputs})
-    return t.many(
-        "{number} node ({nodes}); makes {kinds}.",
-        "{number} nodes ({nodes}); makes {kinds}.",
-        len(workflow.graph),
-        nodes=neutral(", ".join(named), 200) + more,
-        kinds=", ".join(t.said(_KINDS[each]) for each in kinds) or t("nothing"),
-    )
-
-
-def _allowed(workflow: Workflow) -> Phrase:
-    allow = workflow.sidecar.allow
-    who = ", ".join(f"<@&{each}>" for each in allow.roles) or say("everybody")
-    where = ", ".join(f"<#{each}>" for each in allow.channels)
-    place = say("in {channels}", channels=where) if where else say("everywhere")
-    if workflow.sidecar.nsfw:
-        place = say("{place}, if it is age-restricted", place=place)
-    return say("for {people}, {place}", people=who, place=place)
-
-
-def _dry_run_lines(problems: Mapping[str, list[str]], t: Language) -> list[str]:
-    told = []
-    for server, each in problems.items():
-        if not each:
-            told.append("✅ " + t("{server} can run it.", server=server))
-        told += [f"❌ {server}: {neutral(t.said(problem), 300)}" for problem in each[:5]]
-        if len(each) > 5:
-            more = len(each) - 5
-            told.append("-# " + t("and {number} more on {server}", number=more, server=server))
-    return told or ["⚠️ " + t("No ComfyUI server is set up, so nothing could be checked.")]
-
-
-def _text(parts: list[str], t: Language, reserved: int = 0) -> str:
-    parts = [each for each in parts if each]
-    kept = fitting(parts, TEXT_LIMIT - 40 - reserved)
-    if len(kept) < len(parts):
-        more = len(parts) - len(kept)
-        kept.append("-# " + t.many("and {number} more line", "and {number} more lines", more))
-    return "\n".join(kept)
 
 
 async def setup(bot: Comfycord) -> None:
