@@ -5,11 +5,12 @@ import logging
 import re
 from collections.abc import Iterable
 
+from comfy.graph import without_secrets
+
 # Interaction and webhook tokens stand in addresses, signatures of attachments in their queries.
 _TOKENS = re.compile(
     r"((?<=/webhooks/)\d+/|(?<=/interactions/)\d+/)[\w.-]+|\b((?:ex|is|hm)=)[0-9a-f]{6,}"
 )
-_SECRET_INPUT = re.compile(r"key|token|secret|password", re.IGNORECASE)
 
 
 class Redacting(logging.Formatter):
@@ -39,20 +40,3 @@ def set_up(secrets: Iterable[str], *, debug: bool) -> None:
 def for_log(value: object) -> str:
     """A JSON value as people read it in a log, without what is named like a secret."""
     return json.dumps(without_secrets(value), ensure_ascii=False, indent=2)
-
-
-def without_secrets(value: object) -> object:
-    """A copy of a JSON value for the log; inputs that are named like a secret are hidden."""
-    match value:
-        case dict():
-            return {
-                name: "***" if _is_secret(name, each) else without_secrets(each)
-                for name, each in value.items()
-            }
-        case list():
-            return [without_secrets(each) for each in value]
-    return value
-
-
-def _is_secret(name: object, value: object) -> bool:
-    return isinstance(value, str) and _SECRET_INPUT.search(str(name)) is not None

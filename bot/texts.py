@@ -31,11 +31,6 @@ def ordinal(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def count(number: int, what: str) -> str:
-    """1 job, 2 jobs."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def duration(seconds: float) -> Phrase:
     """4.2 s, 3 min 5 s, 1 h 2 min."""
     if seconds < 60:

@@ -12,7 +12,7 @@ from comfy.phrases import say
 Graph = dict[str, dict[str, Any]]
 NODES_MAX = 2000
 LINKS_MAX = 10_000
-_SECRET = re.compile(r".*(api_?key|password|secret|auth_?token|access_?token)|token", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_|api)key$|token|secret|password", re.IGNORECASE)
 
 
 class InputRef(NamedTuple):
@@ -153,15 +153,21 @@ def with_inputs(graph: Graph, values: Mapping[InputRef, Any]) -> Graph:
     return result
 
 
-def without_secrets(graph: Graph) -> Graph:
-    """A copy for people, without keys that stand in inputs."""
-    hidden = {
-        InputRef(node_id, name): "…"
-        for node_id, node in graph.items()
-        for name, value in node["inputs"].items()
-        if _SECRET.fullmatch(name) and isinstance(value, str) and value
-    }
-    return with_inputs(graph, hidden)
+def without_secrets(value: Any) -> Any:
+    """A copy of a graph or any JSON value; texts that are named like a secret are hidden."""
+    match value:
+        case dict():
+            return {
+                name: "***" if _is_secret(name, each) else without_secrets(each)
+                for name, each in value.items()
+            }
+        case list():
+            return [without_secrets(each) for each in value]
+    return value
+
+
+def _is_secret(name: object, value: object) -> bool:
+    return isinstance(value, str) and _SECRET.search(str(name)) is not None
 
 
 def with_output_folder(graph: Graph, job_id: str) -> Graph:
