@@ -25,7 +25,7 @@ TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _NOTE_LIMIT = 500
 SPOILER = "SPOILER:"
 RELATIONS = {"variation": say("variation"), "edit": say("edit"), "again": say("again")}
-_WORDS = {
+WORDS = {
     "pending": say("pending"),
     "running": say("running"),
     "processing": say("processing"),
@@ -231,7 +231,7 @@ def status_lines(job: Job, t: Language, place: int | None = None) -> str:
 
 def state_word(job: Job, t: Language) -> str:
     """pending, running, processing, completed, error, cancelled."""
-    return t.said(_WORDS[job.state.word])
+    return t.said(WORDS[job.state.word])
 
 
 def layout(*containers: ui.Container[ui.LayoutView]) -> ui.LayoutView:

@@ -23,6 +23,7 @@ import simcord.interactions
 import yarl
 from simcord._settlement import _run_due_virtual_callbacks
 from simcord.backend.cdn import CDN_BASE
+from simcord.preview import _component_projection
 
 from bot.app import Comfycord
 from bot.config import SHIPPED, Config, Secrets, ServerSettings
@@ -39,6 +40,7 @@ async def run_demo(
 ) -> None:
     """Until it is cancelled or the page's session is ended. *language*: of everybody there."""
     _let_all_speak(language)
+    _show_pictures_of_other_messages()
     async with AsyncExitStack() as stack:
         if server is None:
             server = (
@@ -90,6 +92,22 @@ def _let_all_speak(language: str) -> None:
         return record, {**payload, "locale": language}
 
     simcord.interactions.base_payload = in_language
+
+
+def _show_pictures_of_other_messages() -> None:
+    """As Discord does: a gallery may show the address of another message's attachment."""
+    asset_of = _component_projection._asset_meta
+
+    def found(page: Any, url: Any, fallback: Any = None, message: Any = None) -> Any:
+        others = page.preview.env.backend.messages.get(page.channel_id, {}).values()
+        if fallback is None and str(url).startswith(CDN_BASE):
+            for other in others:
+                for each in other.attachments:
+                    if each["url"] == url:
+                        return asset_of(page, url, each, other)
+        return asset_of(page, url, fallback, message)
+
+    _component_projection._asset_meta = found
 
 
 async def _say_if_down(bot: Comfycord, url: str) -> None:

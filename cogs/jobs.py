@@ -8,7 +8,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord, answered
-from bot.cards import collect_row, fitting, layout, state_word, status_lines
+from bot.cards import WORDS, collect_row, fitting, layout, state_word, status_lines
 from bot.errors import UserError
 from bot.jobs import Job, JobState
 from bot.languages import Language, language_of
@@ -208,7 +208,7 @@ async def show_again(interaction: Interaction, job: Job) -> None:
             say(
                 "`{job}` has no result: {state}. {note}",
                 job=job.short_id,
-                state=job.state.word,
+                state=WORDS[job.state.word],
                 note=job.note,
             )
         )

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from bot.languages import Language, language
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE / "examples"
@@ -26,9 +28,9 @@ QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component
 
 
 @asynccontextmanager
-async def demo(server: str | None) -> AsyncIterator[str]:
+async def demo(server: str | None = None, language: str = "en-US") -> AsyncIterator[str]:
     """The address of a running demo."""
-    flags = ["--server", server] if server else []
+    flags = ["--language", language, *(["--server", server] if server else [])]
     command = [sys.executable, "-m", "bot", "demo", "--no-browser", *flags]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -82,14 +84,18 @@ async def look_as(page: Page, person: str) -> None:
     await page.wait_for_timeout(500)
 
 
+async def shoot(page: Page, path: Path) -> None:
+    await page.screenshot(path=path)
+    print(path)
+
+
 async def take(page: Page, path: Path) -> None:
     """The newest messages, once their pictures are there."""
     await page.locator("#message-list, main").last.hover()
     await page.mouse.wheel(0, 100_000)
     await page.wait_for_timeout(800)
     await page.wait_for_function(f"{SHOWN}.every(each => each.naturalWidth)")
-    await page.screenshot(path=path)
-    print(path)
+    await shoot(page, path)
 
 
 async def member(page: Page, folder: Path, *, painted: bool) -> None:
@@ -108,37 +114,66 @@ async def member(page: Page, folder: Path, *, painted: bool) -> None:
     await take(page, folder / "4-status.png")
 
 
-async def evening(page: Page, folder: Path) -> None:
+async def evening(page: Page, folder: Path, t: Language) -> None:
     """What people do with a picture: again, edit, vary, send it on, look back, ask in private."""
     await command(page, "generate", workflow="txt2img", prompt="a fox in the snow")
-    await pictures(page, 1)
-    await click(page, "Again")
-    await pictures(page, 2)
-    await click(page, "Edit")
-    await page.get_by_role("dialog").get_by_label("prompt").fill("a fox in the rain")
+    await expect(page.get_by_text(re.compile(r"[3-9]\d%")).last).to_be_visible()
+    await take(page, folder / "10-watch.png")
+    await pictures(page, 1, t)
+    await click(page, t("Again"))
+    await pictures(page, 2, t)
+    await click(page, t("Edit"))
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("prompt").fill("a fox in the rain")
     await page.wait_for_timeout(300)
-    await page.screenshot(path=folder / "10-edit.png")
-    print(folder / "10-edit.png")
-    await page.get_by_role("dialog").get_by_role("button", name="Submit").click()
-    await expect(page.get_by_text("Your changes are noted").last).to_be_visible()
-    await click(page, "Run")
-    await pictures(page, 3)
-    await take(page, folder / "11-result.png")
-    await click(page, "Vary")
-    await click(page, "A little")
-    await pictures(page, 4)
+    await shoot(page, folder / "11-edit.png")
+    await dialog.get_by_role("button", name="Submit").click()
+    await click(page, t("Run"))
+    await pictures(page, 3, t)
+    await take(page, folder / "12-result.png")
+    await click(page, t("Vary"))
+    await expect(page.get_by_text(t("How much may it change?")).last).to_be_visible()
+    await take(page, folder / "13-vary.png")
+    await click(page, t("A little"))
+    await pictures(page, 5, t)  # the question shows the picture too
+    await click(page, t("Send to…"))
+    await choose(page, "upscale")
+    await pictures(page, 7, t)
+    await command(
+        page, "generate", workflow="img2img", prompt="a kite", image=EXAMPLES / "kite.png"
+    )
+    await pictures(page, 8, t)
+    await take(page, folder / "14-input.png")
+    await command(page, "generate", prompt="a {red|blue} kite")
+    await expect(page.get_by_text(t("This makes {number} jobs:", number=2)).last).to_be_visible()
+    await take(page, folder / "15-several.png")
+    await click(page, t("Run all {number}", number=2))
+    await click(page, t("Cancel"))
+    await expect(page.get_by_text(t("Cancelled.")).last).to_be_visible()
     await command(page, "queue")
-    await expect(page.get_by_text("in line").last).to_be_visible()
+    await expect(page.get_by_text(t("Queue"), exact=True).last).to_be_visible()
     await command(page, "history")
-    await expect(page.get_by_text("Show again here").last).to_be_visible()
-    await take(page, folder / "12-history.png")
+    await expect(page.get_by_text(t("Show again here…")).last).to_be_visible()
+    await take(page, folder / "16-history.png")
+    before = await page.locator(PICTURE).count()
     await command(page, "generate", workflow="txt2img", prompt="a surprise", private="True")
-    await pictures(page, 5)
-    await take(page, folder / "13-private.png")
+    await pictures(page, before + 1, t)
+    await take(page, folder / "17-private.png")
+    await click(page, t("Delete"))
+    await pictures(page, before, t)
 
 
-async def pictures(page: Page, number: int) -> None:
+async def choose(page: Page, option: str) -> None:
+    """In the newest select of a message."""
+    await page.wait_for_timeout(1500)  # a page that changes closes its menus
+    await page.locator(".select-trigger").last.click()
+    await page.get_by_role("option", name=option).last.click()
+
+
+async def pictures(page: Page, number: int, t: Language) -> None:
+    """Until so many stand there, and nothing is at work."""
     await expect(page.locator(PICTURE)).to_have_count(number)
+    await expect(page.get_by_role("button", name=t("Cancel"), exact=True)).to_have_count(0)
 
 
 async def click(page: Page, label: str) -> None:
@@ -175,8 +210,7 @@ async def moderator(page: Page, folder: Path) -> None:
     await fill(page, "workflow", "poster")
     await fill(page, "settings", "s")
     await page.locator("[role=option]", has_text="sampler=").first.wait_for()
-    await page.screenshot(path=folder / "8-settings.png")
-    print(folder / "8-settings.png")
+    await shoot(page, folder / "8-settings.png")
     await page.keyboard.press("Escape")
     await page.reload()
     for name in ("landscape", "kite", "poster"):
@@ -191,25 +225,31 @@ async def main() -> None:
     arguments.add_argument("--server")
     arguments.add_argument("--to", type=Path, default=HERE / "pictures")
     chosen = arguments.parse_args()
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    async with demo(chosen.server) as url, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=QUIET)
-        page = await browser.new_page(viewport={"width": 1000, "height": 820})
-        page.set_default_timeout(20_000)
-        expect.set_options(timeout=20_000)
-        await page.goto(url)
-        await member(page, chosen.to, painted=chosen.server is None)
-        await browser.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=QUIET
+        )
+        async with demo(chosen.server) as url, opened(browser, url) as page:
+            await member(page, chosen.to, painted=chosen.server is None)
         if chosen.server is not None:
             return
-    for story in (moderator, evening):
-        async with demo(None) as url, async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=browser_path, args=QUIET)
-            page = await browser.new_page(viewport={"width": 1000, "height": 820})
-            page.set_default_timeout(20_000)
-            await page.goto(url)
-            await story(page, chosen.to)
-            await browser.close()
+        async with demo() as url, opened(browser, url) as page:
+            await moderator(page, chosen.to)
+        for code, folder in (("en-US", chosen.to), ("zh-CN", chosen.to / "zh-CN")):
+            folder.mkdir(exist_ok=True)
+            async with demo(language=code) as url, opened(browser, url) as page:
+                await evening(page, folder, language(code))
+        await browser.close()
+
+
+@asynccontextmanager
+async def opened(browser: Browser, url: str) -> AsyncIterator[Page]:
+    page = await browser.new_page(viewport={"width": 1000, "height": 820})
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
+    await page.goto(url)
+    yield page
+    await page.close()
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ longer said. `uv run python docs/update_languages.py de` begins a new language. 
 `.po` files with any gettext editor.
 """
 
+import ast
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 from discord import AppCommandType, app_commands
 
@@ -19,20 +20,36 @@ from bot.config import Config, Secrets
 from bot.languages import FOLDER
 
 ROOT = Path(__file__).parents[1]
-_KEYWORDS = {"say": None, "t": None, "say_count": (1, 2), "many": (1, 2)}
 
 
 def texts_in_code() -> Catalog:
     """Every text that people read in Discord."""
     found = Catalog(charset="utf-8", fuzzy=False)
     for package in ("bot", "cogs", "comfy"):
-        rows = extract_from_dir(ROOT / package, [("**.py", "python")], keywords=_KEYWORDS)
-        for _, _, text, _, _ in rows:
-            found.add(text)
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for text in _said(ast.parse(path.read_text("utf-8"))):
+                found.add(text)
     for texts in asyncio.run(command_texts()):
         for text in sorted(texts):
             found.add(text)
     return found
+
+
+def _said(tree: ast.AST) -> Iterator[str | tuple[str, str]]:
+    """What is given to `say`, `say_count`, `t`, `t.many` and `language(…)` as a literal.
+
+    Babel's own extraction does not look into f-strings, and trips over calls in calls.
+    """
+    for call in (each for each in ast.walk(tree) if isinstance(each, ast.Call)):
+        name = getattr(call.func, "id", None) or getattr(call.func, "attr", None)
+        many = name in ("say_count", "many")
+        if many or name in ("say", "t") or isinstance(call.func, ast.Call):
+            texts = [e.value for e in call.args[: 1 + many] if isinstance(e, ast.Constant)]
+            match texts:
+                case [str(one), str(more)]:
+                    yield one, more
+                case [str(text)]:
+                    yield text
 
 
 async def command_texts() -> tuple[set[str], set[str]]:
@@ -63,6 +80,8 @@ def main() -> None:
         kept = catalogue(locale)
         kept.update(texts, no_fuzzy_matching=True)
         kept.obsolete.clear()
+        for each in kept:
+            each.flags.discard("fuzzy")  # a guess would be skipped without a word
         with (FOLDER / f"{locale}.po").open("wb") as file:
             write_po(file, kept, width=100, no_location=True, omit_header=False)
         missing = sum(not each.string or each.string == ("",) * 2 for each in kept if each.id)

@@ -10,7 +10,6 @@ from bot.languages import FOLDER, language
 from comfy.phrases import say, say_count
 from docs.update_languages import catalogue, command_texts, texts_in_code
 
-COMPLETE = ["zh-CN"]
 LOCALES = sorted(path.stem for path in FOLDER.glob("*.po"))
 
 
@@ -46,9 +45,13 @@ def test_a_catalogue_holds_the_texts_of_the_code_and_no_others(locale: str, text
     assert keys(catalogue(locale)) == keys(texts), "run docs/update_languages.py"
 
 
-@pytest.mark.parametrize("locale", COMPLETE)
+@pytest.mark.parametrize("locale", LOCALES)
 def test_no_text_is_missing(locale: str) -> None:
-    missing = [each.id for each in catalogue(locale) if each.id and not all(forms(each.string))]
+    missing = [
+        each.id
+        for each in catalogue(locale)
+        if each.id and (each.fuzzy or not all(forms(each.string)))
+    ]
 
     assert missing == []
 
@@ -59,7 +62,7 @@ def test_a_translation_names_only_values_that_its_text_has(locale: str) -> None:
         known = {name for form in forms(each.id) for name in placeholders(form)}
         for said in forms(each.string):
             assert placeholders(said) <= known | {"number"}, each.id
-            if said:
+            if known:
                 said.format(**dict.fromkeys(known | {"number"}, ""))
 
 
