@@ -65,16 +65,17 @@ async def begin(page: Page, name: str) -> None:
 
 
 async def fill(page: Page, option: str, value: str | Path) -> None:
-    if isinstance(value, Path):
-        await page.locator(f'input[type=file][data-option="{option}"]').set_input_files(value)
-        await page.get_by_text(value.name).last.wait_for()
-        return
-    field = page.locator(f'input.command-option-input[data-option="{option}"]')
+    field = page.locator(f'input[data-option="{option}"]')
     if not await field.count():
         more = page.get_by_text(re.compile(r"^\+\d+ more$"))
         if await more.count():
             await more.click()
-        await page.locator("[role=option]", has_text=re.compile(f"^{option}")).first.click()
+        named = page.locator("[role=option]", has_text=re.compile(rf"^{option}\b"))
+        await named.first.click()
+    if isinstance(value, Path):
+        await field.set_input_files(value)
+        await page.get_by_text(value.name).last.wait_for()
+        return
     await field.press_sequentially(value, delay=10)
     await page.wait_for_timeout(300)
 
@@ -89,11 +90,15 @@ async def shoot(page: Page, path: Path) -> None:
     print(path)
 
 
-async def take(page: Page, path: Path) -> None:
-    """The newest messages, once their pictures are there."""
+async def to_the_end(page: Page) -> None:
     await page.locator("#message-list, main").last.hover()
     await page.mouse.wheel(0, 100_000)
     await page.wait_for_timeout(800)
+
+
+async def take(page: Page, path: Path) -> None:
+    """The newest messages, once their pictures are there."""
+    await to_the_end(page)
     await page.wait_for_function(f"{SHOWN}.every(each => each.naturalWidth)")
     await shoot(page, path)
 
@@ -127,7 +132,9 @@ async def evening(page: Page, folder: Path, t: Language) -> None:
     await dialog.get_by_label("prompt").fill("a fox in the rain")
     await page.wait_for_timeout(300)
     await shoot(page, folder / "11-edit.png")
-    await dialog.get_by_role("button", name="Submit").click()
+    while await dialog.is_visible():  # a page that changes loses a click
+        await dialog.get_by_role("button", name="Submit").click()
+        await page.wait_for_timeout(1500)
     await click(page, t("Run"))
     await pictures(page, 3, t)
     await take(page, folder / "12-result.png")
@@ -164,10 +171,16 @@ async def evening(page: Page, folder: Path, t: Language) -> None:
 
 
 async def choose(page: Page, option: str) -> None:
-    """In the newest select of a message."""
-    await page.wait_for_timeout(1500)  # a page that changes closes its menus
-    await page.locator(".select-trigger").last.click()
-    await page.get_by_role("option", name=option).last.click()
+    """In the newest select of a message, with the keyboard: the page may hide its menu."""
+    await to_the_end(page)
+    select = page.locator(".select-trigger").last
+    await select.press("Enter")
+    for _ in range(10):
+        await page.wait_for_timeout(300)
+        if option in (await select.get_attribute("aria-activedescendant") or ""):
+            break
+        await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
 
 
 async def pictures(page: Page, number: int, t: Language) -> None:
