@@ -9,7 +9,7 @@ from comfy.graph import InputRef, as_link
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, typed
 from comfy.phrases import say
-from comfy.values import coerce, is_denied
+from comfy.values import bound, coerce, is_denied
 from comfy.workflow import Allowed, ParameterSettings, Sidecar, Workflow
 
 _PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -168,13 +168,13 @@ def limited(
     lowest, highest = given.get("min", before.min), given.get("max", before.max)
     whole = typed(replace(found, min=None, max=None), workflow.graph, nodes)
     bottom = 0 if found.role is Role.SEED and whole.min is None else whole.min
-    for bound in given.values():
-        if (bottom is not None and bound < bottom) or (whole.max is not None and bound > whole.max):
+    for value in given.values():
+        if (bottom is not None and value < bottom) or (whole.max is not None and value > whole.max):
             raise UserError(
                 say(
                     "ComfyUI takes {low} to {high} for `{parameter}`.",
-                    low=f"{bottom:g}",
-                    high=f"{whole.max:g}",
+                    low=bound(bottom),
+                    high=bound(whole.max),
                     parameter=parameter,
                 )
             )

@@ -115,8 +115,8 @@ def _number(parameter: Parameter, value: object) -> int | float:
             say(
                 "`{name}` must be between {low} and {high}, not {number}.",
                 name=parameter.name,
-                low=_bound(low),
-                high=_bound(high),
+                low=bound(low),
+                high=bound(high),
                 number=number,
             )
         )
@@ -137,7 +137,8 @@ def _shown(value: object) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def _bound(value: int | float | None) -> str:
+def bound(value: int | float | None) -> str:
+    """A limit for people."""
     if value is None:
         return say("any")
     return f"{value:g}" if isinstance(value, float) else str(value)

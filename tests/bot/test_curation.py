@@ -1,6 +1,7 @@
 """A moderator's decisions as sidecars: what each one changes, and what it refuses."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from bot.errors import UserError
 from bot.requests import open_parameters
 from comfy.errors import ParameterError
 from comfy.graph import Graph
-from comfy.nodes import NodeTypes
+from comfy.nodes import InputType, NodeTypes
 from comfy.workflow import Allowed, Sidecar, Workflow
-from tests.bot.builders import NODES, TXT2IMG, a_graph, a_workflow
+from tests.bot.builders import NODES, a_workflow
+from tests.graphs import TXT2IMG, a_graph
 
 KNOWN = (
     "It has: `prompt`, `negative`, `seed`, `steps`, `cfg`, `sampler`, `scheduler`, `width`, "
@@ -404,6 +406,15 @@ def test_a_default_is_compared_with_the_bounds_that_are_there() -> None:
 
 def test_a_range_that_the_server_never_takes_is_refused() -> None:
     refusal(limited, a_workflow(), "steps", low=20_000.0)
+
+
+def test_a_range_of_which_the_server_tells_one_end_is_refused_in_a_sentence() -> None:
+    steps = InputType("steps", "INT", min=1)
+    nodes = {"KSampler": replace(NODES["KSampler"], inputs={"steps": steps})}
+
+    text = refusal(limited, a_workflow(), "steps", low=0.0, nodes=nodes)
+
+    assert text == "ComfyUI takes 1 to any for `steps`."
 
 
 def test_the_default_of_a_file_cannot_be_named() -> None:
