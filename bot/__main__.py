@@ -31,6 +31,7 @@ from comfy.workflow import Workflow
 from comfy.workflow_file import read, to_graph
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
+_CLOSING = 8.0  # seconds for closing what is open
 _debug = click.option("--debug", is_flag=True, help="Log every graph and request in full.")
 
 
@@ -287,11 +288,19 @@ def _config_finding() -> Finding:
 
 async def _until_stopped(work: Coroutine[object, object, None]) -> None:
     """Ctrl-C and SIGTERM end *work* the same way, so that it can close what it opened."""
-    task = asyncio.ensure_future(work)
+    task, stop = asyncio.ensure_future(work), asyncio.Event()
     with contextlib.suppress(NotImplementedError):  # Windows has no such handlers
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        while not task.done():  # one cancel may get lost: `wait_for` of Python 3.11 swallows some
+            task.cancel()
+            await asyncio.wait([task], timeout=_CLOSING)
     with contextlib.suppress(asyncio.CancelledError):
-        await task
+        task.result()
 
 
 if __name__ == "__main__":

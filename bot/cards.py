@@ -24,6 +24,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4", ".webm", ".mov"}
 TEXT_LIMIT = 4000  # of all texts of one message: docs.discord.com, Text Display
 _NOTE_LIMIT = 500
 SPOILER = "SPOILER:"
+_WARNING = "-# ⚠ "
 RELATIONS = {"variation": say("variation"), "edit": say("edit"), "again": say("again")}
 WORDS = {
     "pending": say("pending"),
@@ -83,11 +84,17 @@ def progress_card(job: Job, progress: RunProgress, preview: str | None = None) -
 
 
 def result_card(
-    job: Job, part: int, parts: int, files: Sequence[SpooledFile], left_out: Sequence[str]
+    job: Job,
+    part: int,
+    parts: int,
+    files: Sequence[SpooledFile],
+    left_out: Sequence[str],
+    *,
+    whole: bool = True,
 ) -> ui.LayoutView:
     """One message of a result: pictures and videos in a gallery, other files below it.
 
-    *left_out*: what people should know of files that are not here.
+    *left_out*: what people should know of files that are not here. *whole*: none was too large.
     """
     t = language(job.request.locale)
     asked, facts = _asked(job), _facts(job)
@@ -104,7 +111,7 @@ def result_card(
     room = TEXT_LIMIT - len(asked) - len(facts) - 3
     told_of = [each.note for each in files if each.note]
     warnings = [*left_out, *told_of, *([job.note] if job.note else [])]
-    notes = fitting((f"-# ⚠ {t.said(each)}" for each in warnings), room)
+    notes = _warnings(t, warnings, room)
     room -= sum(len(each) + 1 for each in notes)
     if part == 0:
         told = [text for text in job.texts[:5] if text.strip() not in ("", job.request.text)]
@@ -113,8 +120,25 @@ def result_card(
     if notes:
         body.append(ui.TextDisplay("\n".join(notes)))
     body.append(ui.TextDisplay(f"-# {facts}"))
-    body += _buttons(job, part, pictures=bool(pictures), original=bool(left_out or told_of))
+    body += _buttons(job, part, pictures=bool(pictures), original=not whole or bool(told_of))
     return layout(ui.Container(*body, accent_colour=_GREEN))
+
+
+def _warnings(t: Language, told: Sequence[str], room: int) -> list[str]:
+    lines = [f"{_WARNING}{t.said(each)}" for each in told]
+    kept = fitting(lines, room)
+    if len(kept) < len(lines):
+        more = _WARNING + t("and {number} more", number=len(lines))  # at its longest
+        kept = fitting(lines, room - len(more) - 1)
+        kept.append(_WARNING + t("and {number} more", number=len(lines) - len(kept)))
+    return kept
+
+
+def warnings_in(message: discord.Message, job: Job) -> list[str]:
+    """What a message of a result told of its files."""
+    lines = [line for text in _texts(message.components) for line in text.splitlines()]
+    found = [each.removeprefix(_WARNING) for each in lines if each.startswith(_WARNING)]
+    return [each for each in found if each != language(job.request.locale).said(job.note)]
 
 
 def _buttons(job: Job, part: int, *, pictures: bool, original: bool) -> list[Item]:

@@ -199,6 +199,7 @@ _PLAIN = {
     "model_type": "takes keys and values, indented below it",
     "int_parsing": "takes a whole number",
     "int_type": "takes a whole number",
+    "int_from_float": "takes a whole number",
     "string_type": "takes a text",
     "string_pattern_mismatch": "takes letters, digits, - and _, at most 32 of them",
 }

@@ -66,8 +66,8 @@ def _moving(picture: Image.Image, target: Path, limit: int) -> Path | None:
             continue
         shown, lasting = [], []
         for frame in ImageSequence.Iterator(picture):
-            lasting.append(frame.info.get("duration", 100))
             shown.append(frame.convert("RGBA").resize(size))
+            lasting.append(frame.info.get("duration", 100))  # known once it is decoded
         shown[0].save(
             target,
             "WEBP",

@@ -170,11 +170,11 @@ class Delivery:
         first = 1 + sum(len(page) for page in pages[:part])
         fitting, notes = named(job, pages[part], self.limit_of(job), first)
         if part == 0:
-            gone = (say("{file} is no longer on the server.", file=neutral(n, 80)) for n in lost)
-            notes += gone
+            notes += [gone(name) for name in lost]
 
         async def publish(asked: Job, shown: Sequence[SpooledFile], told: Sequence[str]) -> int:
-            card = result_card(asked, part, len(pages), shown, told)
+            whole = shown == fitting and len(fitting) == len(pages[part])
+            card = result_card(asked, part, len(pages), shown, told, whole=whole)
             return await self._publish(job, part, card, shown)
 
         with _translating():
@@ -311,6 +311,10 @@ def named(
             suffix = PurePosixPath(file.name).suffix.lower()
             fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
     return fitting, notes
+
+
+def gone(name: str) -> Phrase:
+    return say("{file} is no longer on the server.", file=neutral(name, 80))
 
 
 def _without_words(job: Job) -> Job:

@@ -30,6 +30,7 @@ _CERTAIN = 5.0  # between two looks that must agree that the server does not kno
 _LOOKS = 3  # without queue or history entry, before a prompt counts as lost
 _SETTLING = 0.3  # between them, when the socket said that it ended
 _ATTEMPTS = 3
+_STOP_DELAYS = (0, 0.5, 1, 2, 5, 10, 30, 60)  # seconds between tries to stop a cancelled prompt
 _NO_FILE = say("The file that it began with is no longer kept. Give it again.")
 
 
@@ -63,6 +64,8 @@ class Execution:
             if job.attempt >= _ATTEMPTS:
                 return await self.requeue(job)
             job = await self._store.keep(job, replace(job, attempt=job.attempt + 1))
+            if job.state is not JobState.SUBMITTING:
+                return job  # cancelled meanwhile
         graph, prompt_id = job.request.graph, job.prompt_id or ""
         if log.isEnabledFor(logging.DEBUG):
             log.debug("=== Final Workflow JSON ===\n%s", for_log(graph))
@@ -70,7 +73,11 @@ class Execution:
             log.debug("=== Request to ComfyUI === %s\n%s", server.client.url, for_log(body))
         watch.client_id = server.client_id
         try:
-            graph = await self._uploads.sent(server.client, job)
+            if job.request.uploads:
+                graph = await self._uploads.sent(server.client, job)
+                job = await self._store.get(job.id) or job
+                if job.state is not JobState.SUBMITTING:
+                    return job
             client_id = server.client_id or job.id
             accepted = await server.client.queue_prompt(graph, prompt_id, client_id)
         except FileNotFoundError:
@@ -209,15 +216,25 @@ class Execution:
         return job
 
     async def stop(self, job: Job, server: Server) -> None:
-        """Only ever this prompt: deleted while it waits, interrupted by its id while it runs."""
-        if job.prompt_id is None or not server.up:
+        """Only ever this prompt: deleted while it waits, interrupted by its id while it runs.
+
+        A server that does not answer is asked again, for a while.
+        """
+        if job.prompt_id is None:
             return
-        try:
-            await server.client.delete_queued(job.prompt_id)
-            for _ in range(_ATTEMPTS):  # an interrupt right after the start can be lost
-                if job.prompt_id not in (await server.client.queue()).running:
-                    return
-                await server.client.interrupt(job.prompt_id)
-                await asyncio.sleep(1)
-        except ServerError as error:
-            log.warning("job %s may still run: %s", job.short_id, error)
+        for delay in _STOP_DELAYS:
+            try:
+                await self._stop(job.prompt_id, server)
+            except ServerError as error:
+                log.warning("job %s may still run: %s", job.short_id, error)
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    async def _stop(self, prompt_id: str, server: Server) -> None:
+        await server.client.delete_queued(prompt_id)
+        for _ in range(_ATTEMPTS):  # an interrupt right after the start can be lost
+            if prompt_id not in (await server.client.queue()).running:
+                return
+            await server.client.interrupt(prompt_id)
+            await asyncio.sleep(1)

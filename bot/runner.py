@@ -233,13 +233,13 @@ class Runner:
 
     async def _tell(self, job: Job) -> Job:
         """A failure or a cancel is told with the same care as a picture."""
-        if job.state is JobState.CANCELLED and (server := self._server_of(job)):
-            await self._execution.stop(job, server)
         try:
             message_id = await _patiently(job, partial(self._publisher.post_failure, job))
             job = _shown(job, message_id)
         except Undeliverable as error:
             log.warning("the end of job %s cannot be told: %s", job.short_id, error)
+        if job.state is JobState.CANCELLED and (server := self._server_of(job)):
+            await self._execution.stop(job, server)
         return await self._store.keep(job, replace(job, told=True))
 
     def _server_of(self, job: Job) -> Server | None:

@@ -8,6 +8,7 @@ import discord
 from discord import ui
 
 from bot.app import Comfycord, answered
+from bot.cards import failure_card
 from bot.errors import UserError
 from bot.jobs import Job
 from bot.languages import language_of
@@ -61,7 +62,8 @@ async def cancel(interaction: Interaction, job_id: str) -> None:
     if not await bot.runner.cancel(job):
         raise UserError(say("It is too late to cancel this job."))
     if interaction.type is discord.InteractionType.component:
-        await interaction.response.defer()  # the card tells it
+        ended = await bot.store.get(job_id) or job
+        await interaction.response.edit_message(view=failure_card(ended), attachments=[])
     else:
         t = language_of(interaction)
         text = t("`{job}` is cancelled.", job=job.short_id)

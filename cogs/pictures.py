@@ -16,7 +16,7 @@ from discord import ui
 from discord.ext import commands
 
 from bot.app import Comfycord, answered
-from bot.cards import layout, pictures_in
+from bot.cards import SPOILER, layout, pictures_in
 from bot.errors import UserError, explain
 from bot.jobs import Job
 from bot.languages import Language, language, language_of
@@ -139,7 +139,7 @@ def _question(
 ) -> ui.LayoutView:
     gallery = ui.MediaGallery[ui.LayoutView]()
     for each in urls:
-        gallery.add_item(media=each)
+        gallery.add_item(media=each.removeprefix(SPOILER), spoiler=each.startswith(SPOILER))
     return layout(ui.Container(ui.TextDisplay(text), gallery, *rows))
 
 
@@ -206,13 +206,14 @@ async def _use(interaction: Interaction, number: int, wish: Wish) -> None:
 async def _picture(interaction: Interaction, number: int) -> bytes:
     urls = _shown_in(interaction.message)
     try:
-        return await interaction.client.http.get_from_cdn(urls[number])
+        return await interaction.client.http.get_from_cdn(urls[number].removeprefix(SPOILER))
     except (discord.HTTPException, aiohttp.ClientError, IndexError, OSError) as error:
         raise UserError(say("I cannot get this picture any more.")) from error
 
 
 def _shown_in(message: discord.Message | None) -> list[str]:
-    urls = pictures_in(message) if message is not None else []
+    """Addresses; those of hidden pictures begin `SPOILER:`."""
+    urls = pictures_in(message, marked=True) if message is not None else []
     if not urls:
         raise UserError(_NO_PICTURE)
     return urls[:_MOST]
@@ -225,12 +226,13 @@ def _pictures_of(bot: Comfycord, message: discord.Message) -> list[str]:
     """
     limit = bot.config.limits.upload_mb * 2**20
     attached = [
-        each.url
+        f"{SPOILER}{each.url}" if each.is_spoiler() else each.url
         for each in message.attachments
         if (each.content_type or "").partition(";")[0] in _TYPES and each.size <= limit
     ]
-    urls = dict.fromkeys([*attached, *pictures_in(message)])
-    return [each for each in urls if yarl.URL(each).host in bot.cdn_hosts][:_MOST]
+    urls = dict.fromkeys([*attached, *pictures_in(message, marked=True)])
+    ours = [url for url in urls if yarl.URL(url.removeprefix(SPOILER)).host in bot.cdn_hosts]
+    return ours[:_MOST]
 
 
 async def use_as_input(interaction: Interaction, message: discord.Message) -> None:

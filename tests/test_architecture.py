@@ -13,12 +13,24 @@ MAY_NOT_IMPORT = {
     "bot/*.py": {"cogs", "aiosqlite"},
     "bot/jobs.py": IO,
     "bot/requests.py": IO,
+    "bot/wishes.py": IO,
+    "bot/execution.py": {"discord", "sqlalchemy"},
+    "bot/publisher.py": {"discord", "sqlalchemy"},
     "bot/runner.py": {"discord", "sqlalchemy"},
     "bot/servers.py": {"discord", "sqlalchemy"},
     "cogs/*.py": {"sqlalchemy"},
     **{
         f"comfy/{name}.py": IO
-        for name in ("graph", "nodes", "parameters", "values", "events", "models", "progress")
+        for name in (
+            "graph",
+            "nodes",
+            "parameters",
+            "values",
+            "events",
+            "models",
+            "progress",
+            "phrases",
+        )
     },
 }
 

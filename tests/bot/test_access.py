@@ -11,7 +11,8 @@ from bot.jobs import Request
 from bot.requests import Author, Wish, build, check_allowed, may_use, target_nodes
 from comfy.errors import ParameterError
 from comfy.workflow import Allowed, Sidecar, Workflow
-from tests.bot.builders import NODES, NOW, a_graph, a_workflow
+from tests.bot.builders import NODES, NOW, a_workflow
+from tests.graphs import a_graph
 
 MEMBER = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4, roles=frozenset({5, 6}))
 MODERATOR = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4, privileged=True)

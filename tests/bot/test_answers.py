@@ -232,9 +232,7 @@ async def test_a_result_waits_for_the_click_that_brings_a_new_token(
         await world.answers.keep(world.job.id, (await world.asked()).token)
         world.clock.go_on(hours=2)
     looks = world.clock.looks
-    editing = asyncio.create_task(
-        world.answers.edit(world.job, failure_card(world.job), list)
-    )
+    editing = asyncio.create_task(world.answers.edit(world.job, failure_card(world.job), list))
     await world.clock.looked_at(looks + 1 + first)
     still_waits = not editing.done()
     clicked = await world.asked()

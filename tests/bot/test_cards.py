@@ -21,7 +21,8 @@ from bot.spool import SpooledFile
 from comfy.events import Executing, Progress
 from comfy.models import OutputFile
 from comfy.progress import RunProgress
-from tests.bot.builders import NOW, TXT2IMG, a_job, a_request
+from tests.bot.builders import NOW, a_job, a_request
+from tests.graphs import TXT2IMG
 
 S = JobState
 CONTAINER, TEXT, GALLERY, FILE, ROW, BUTTON = 17, 10, 12, 13, 1, 2

@@ -27,8 +27,9 @@ from bot.jobs import Job, JobState
 from bot.spool import SpooledFile
 from bot.wishes import Wish
 from comfy.progress import RunProgress
-from tests.bot.builders import NOW, TXT2IMG, a_job, a_request
+from tests.bot.builders import NOW, a_job, a_request
 from tests.fakes.discord import FakeDiscord
+from tests.graphs import TXT2IMG
 
 TOKEN = "the.token.of-the-bot"
 UNIX = int(NOW.timestamp())

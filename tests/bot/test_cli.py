@@ -17,10 +17,11 @@ from aiohttp.test_utils import TestServer
 
 import bot.__main__
 from bot.errors import StoreError
-from tests.bot.builders import PLAIN, TXT2IMG, a_graph, write_workflow
+from tests.bot.builders import write_workflow
 from tests.bot.shell import VARIABLES, Outcome, Shell
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord, Fault, Guild
+from tests.graphs import PLAIN, TXT2IMG, a_graph
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("check", "convert", "demo", "init", "inspect", "invite", "run", "workflows")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tests.bot.builders import PLAIN, TXT2IMG, a_graph
 from tests.bot.shell import Shell
 from tests.fakes.comfyui import FakeComfyUI
+from tests.graphs import PLAIN, TXT2IMG, a_graph
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT.parent / "shared/workflow-conversion"

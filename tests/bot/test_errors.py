@@ -13,7 +13,7 @@ from comfy.errors import (
 )
 from comfy.models import Ending, Failure, HistoryEntry
 from comfy.phrases import Phrase, say
-from tests.bot.builders import CHECKPOINT, a_graph
+from tests.graphs import CHECKPOINT, a_graph
 
 NOBODY_ANSWERS = "No ComfyUI server answers right now. Try again in a minute."
 

@@ -25,8 +25,9 @@ from comfy.library import Library
 from comfy.models import SystemStats
 from comfy.nodes import NodeTypes
 from comfy.workflow import Workflow
-from tests.bot.builders import CHECKPOINT, NODES, PLAIN, a_graph, a_workflow, write_workflow
+from tests.bot.builders import NODES, a_workflow, write_workflow
 from tests.fakes.comfyui import FakeComfyUI
+from tests.graphs import CHECKPOINT, PLAIN, a_graph
 
 UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
 

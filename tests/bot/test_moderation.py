@@ -14,7 +14,8 @@ from bot.servers import Server, Servers
 from bot.store import Store
 from comfy.client import ComfyClient
 from comfy.library import Library
-from tests.bot.builders import NODES, PLAIN
+from tests.bot.builders import NODES
+from tests.graphs import PLAIN
 
 UNKNOWN: dict[str, Any] = {**PLAIN, "77": {"class_type": "MagicWand", "inputs": {}}}
 

@@ -13,7 +13,8 @@ from bot.requests import PROMPT_MAX, Author, Usage, Wish, build, check_limits, t
 from comfy.errors import ParameterError
 from comfy.graph import Graph
 from comfy.workflow import Workflow
-from tests.bot.builders import NODES, NOW, PLAIN, TXT2IMG, a_graph, a_workflow
+from tests.bot.builders import NODES, NOW, a_workflow
+from tests.graphs import PLAIN, TXT2IMG, a_graph
 
 MEMBER = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4)
 MODERATOR = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=None, privileged=True)
@@ -561,7 +562,8 @@ LIMITS: dict[str, tuple[Limits, Usage, Usage, str]] = {
         Limits(jobs_per_user=2),
         Usage(mine=1),
         Usage(mine=2),
-        "You have 2 jobs waiting or running, and 2 is the most. Try again when one of them is done.",
+        "You have 2 jobs waiting or running, and 2 is the most. "
+        "Try again when one of them is done.",
     ),
     "jobs of a day": (
         Limits(jobs_per_day=20),
@@ -617,9 +619,7 @@ SEVERAL: dict[str, tuple[Limits, Usage, str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("limits", "usage", "sentence"), SEVERAL.values(), ids=SEVERAL.keys()
-)
+@pytest.mark.parametrize(("limits", "usage", "sentence"), SEVERAL.values(), ids=SEVERAL.keys())
 def test_several_jobs_at_once_need_room_for_all_of_them(
     limits: Limits, usage: Usage, sentence: str
 ) -> None:

@@ -15,7 +15,8 @@ from comfy.nodes import NodeTypes, parse_object_info
 from comfy.standin import MODELS
 from comfy.standin_info import object_info
 from comfy.workflow import Sidecar, Workflow
-from tests.bot.builders import NOW, a_graph, a_workflow
+from tests.bot.builders import NOW, a_workflow
+from tests.graphs import a_graph
 
 MEMBER = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4)
 STRANGER = Author(interaction_id=1, user_id=2, channel_id=3, guild_id=4, by_token=True)

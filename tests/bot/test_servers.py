@@ -15,8 +15,8 @@ from comfy.errors import ServerUnavailable
 from comfy.events import Cached, Finished, Progress, Started
 from comfy.graph import Graph
 from comfy.nodes import missing_nodes, parse_object_info
-from tests.bot.builders import PLAIN
 from tests.fakes.comfyui import FakeComfyUI
+from tests.graphs import PLAIN
 
 
 class Bell:

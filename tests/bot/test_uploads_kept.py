@@ -19,9 +19,10 @@ from comfy.errors import PromptRefused
 from comfy.graph import Graph, InputRef
 from comfy.parameters import Role
 from comfy.standin_store import Place
-from tests.bot.builders import a_graph, a_job, a_request
+from tests.bot.builders import a_job, a_request
 from tests.comfy.pictures import picture, png
 from tests.fakes.comfyui import FakeComfyUI
+from tests.graphs import a_graph
 
 DAY = 24 * 3600
 

@@ -20,6 +20,7 @@ from comfy.parameters import (
 )
 from comfy.workflow import Workflow, parse_sidecar
 from comfy.workflow_file import parse_json
+from tests.graphs import a_graph
 
 SHIPPED = Path(__file__).parents[2] / "workflows"
 REAL = Path(__file__).parents[3] / "shared" / "seed" / "workflows"
@@ -33,36 +34,16 @@ def text(value: Any, **more: Any) -> dict[str, Any]:
     return node("CLIPTextEncode", text=value, clip=["4", 1], **more)
 
 
+PLAIN = a_graph(
+    n3={"seed": 1}, n4={"ckpt_name": "a.safetensors"}, n5={"height": 768}, n6={"text": "a cat"}
+)
+CHECKPOINT, EMPTY = PLAIN["4"], PLAIN["5"]
+
+
 def sampler(**inputs: Any) -> dict[str, Any]:
-    return node(
-        "KSampler",
-        **{
-            "seed": 1,
-            "steps": 20,
-            "cfg": 7.0,
-            "sampler_name": "euler",
-            "scheduler": "normal",
-            "denoise": 1.0,
-            "model": ["4", 0],
-            "positive": ["6", 0],
-            "negative": ["7", 0],
-            "latent_image": ["5", 0],
-            **inputs,
-        },
-    )
+    return node("KSampler", **{**PLAIN["3"]["inputs"], **inputs})
 
 
-CHECKPOINT = node("CheckpointLoaderSimple", ckpt_name="a.safetensors")
-EMPTY = node("EmptyLatentImage", width=512, height=768, batch_size=1)
-PLAIN: Graph = {
-    "3": sampler(),
-    "4": CHECKPOINT,
-    "5": EMPTY,
-    "6": text("a cat"),
-    "7": text("blurry"),
-    "8": node("VAEDecode", samples=["3", 0], vae=["4", 2]),
-    "9": node("SaveImage", images=["8", 0], filename_prefix="x"),
-}
 PLAIN_TARGETS = {
     "text": "6.text",
     "negative": "7.text",

@@ -1,7 +1,6 @@
 """What `comfycord inspect` tells of one file: the JSON that other programs read."""
 
 import json
-from typing import Any
 
 import pytest
 
@@ -12,54 +11,33 @@ from comfy.workflow_file import read
 from tests.comfy.editor_files import From, Json, file, node
 from tests.comfy.folders import chained
 from tests.comfy.pictures import png, with_exif
-from tests.fakes.recordings import CONTRACT
+from tests.fakes.recordings import CHECKPOINT, CONTRACT
+from tests.graphs import a_graph
 
 INFO: Json = json.loads((CONTRACT / "object_info.json").read_text())
-CHECKPOINT = "random_sd15_small.safetensors"
-
 # What the editor's file below becomes.
-GRAPH: Graph = {
-    "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}},
-    "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["1", 1]}},
-    "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["1", 1]}},
-    "4": {
-        "class_type": "EmptyLatentImage",
-        "inputs": {"width": 512, "height": 768, "batch_size": 1},
-    },
-    "5": {
-        "class_type": "KSampler",
-        "inputs": {
-            "seed": 7,
-            "steps": 20,
-            "cfg": 6.5,
-            "sampler_name": "euler",
-            "scheduler": "normal",
-            "denoise": 1.0,
-            "model": ["1", 0],
-            "positive": ["2", 0],
-            "negative": ["3", 0],
-            "latent_image": ["4", 0],
-        },
-    },
-    "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-    "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
-}
+GRAPH = a_graph(
+    n3={"seed": 7, "cfg": 6.5},
+    n4={"ckpt_name": CHECKPOINT},
+    n5={"height": 768},
+    n6={"text": "a cat"},
+)
 EDITOR: Json = file(
-    node(1, "CheckpointLoaderSimple", [CHECKPOINT]),
-    node(2, "CLIPTextEncode", ["a cat"], clip=From(1, 1)),
-    node(3, "CLIPTextEncode", ["blurry"], clip=From(1, 1)),
-    node(4, "EmptyLatentImage", [512, 768, 1]),
+    node(4, "CheckpointLoaderSimple", [CHECKPOINT]),
+    node(5, "EmptyLatentImage", [512, 768, 1]),
+    node(6, "CLIPTextEncode", ["a cat"], clip=From(4, 1)),
+    node(7, "CLIPTextEncode", ["blurry"], clip=From(4, 1)),
     node(
-        5,
+        3,
         "KSampler",
         [7, "randomize", 20, 6.5, "euler", "normal", 1.0],
-        model=From(1, 0),
-        positive=From(2),
-        negative=From(3),
-        latent_image=From(4),
+        model=From(4, 0),
+        positive=From(6),
+        negative=From(7),
+        latent_image=From(5),
     ),
-    node(6, "VAEDecode", samples=From(5), vae=From(1, 2)),
-    node(7, "SaveImage", ["x"], images=From(6)),
+    node(8, "VAEDecode", samples=From(3), vae=From(4, 2)),
+    node(9, "SaveImage", ["mine"], images=From(8)),
 )
 API, WORKFLOW = json.dumps(GRAPH), json.dumps(EDITOR)
 NAMES = [
@@ -88,11 +66,6 @@ def inspected(data: bytes | Graph, info: Json | None = None) -> Json:
     return again
 
 
-def changed(node_id: str, **inputs: Any) -> Graph:
-    each = GRAPH[node_id]
-    return {**GRAPH, node_id: {**each, "inputs": {**each["inputs"], **inputs}}}
-
-
 @pytest.mark.parametrize(("data", "kind"), FILES.values(), ids=FILES.keys())
 def test_every_format_tells_the_same_of_one_workflow(data: bytes, kind: str) -> None:
     told = inspected(data)
@@ -113,7 +86,7 @@ def test_every_parameter_is_told_with_all_that_the_server_says_of_it() -> None:
     assert by_name["steps"] == {
         "name": "steps",
         "role": "steps",
-        "targets": [["5", "steps"]],
+        "targets": [["3", "steps"]],
         "type": "INT",
         "default": 20,
         "min": 1,
@@ -122,7 +95,7 @@ def test_every_parameter_is_told_with_all_that_the_server_says_of_it() -> None:
         "choices": [],
     }
     assert by_name["text"]["default"] == "a cat"
-    assert by_name["text"]["targets"] == [["2", "text"]]
+    assert by_name["text"]["targets"] == [["6", "text"]]
     assert by_name["width"]["step"] == 8
     assert (by_name["seed"]["min"], by_name["seed"]["max"]) == (0, 2**64 - 1)
     assert by_name["model"]["choices"] == [CHECKPOINT]
@@ -133,7 +106,7 @@ def test_every_parameter_is_told_with_all_that_the_server_says_of_it() -> None:
 def test_what_comes_out_is_told() -> None:
     told = inspected(GRAPH)
 
-    assert told["outputs"] == [{"node_id": "7", "kind": "image"}]
+    assert told["outputs"] == [{"node_id": "9", "kind": "image"}]
     assert (told["missing_nodes"], told["missing_models"], told["notes"]) == ([], [], [])
 
 
@@ -148,7 +121,7 @@ def test_without_a_server_a_graph_still_tells_its_parameters(name: str) -> None:
     assert list(by_name) == NAMES
     assert by_name["sampler"]["choices"] == []
     assert by_name["steps"]["default"] == 20
-    assert told["outputs"] == [{"node_id": "7", "kind": "image"}]
+    assert told["outputs"] == [{"node_id": "9", "kind": "image"}]
     assert (told["missing_nodes"], told["missing_models"], told["notes"]) == ([], [], [])
 
 
@@ -188,19 +161,19 @@ def test_of_a_graph_all_is_told_even_if_the_server_lacks_nodes() -> None:
 
     assert told["missing_nodes"] == ["KSampler", "VAEDecode"]
     assert [each["name"] for each in told["parameters"]] == NAMES
-    assert told["outputs"] == [{"node_id": "7", "kind": "image"}]
+    assert told["outputs"] == [{"node_id": "9", "kind": "image"}]
 
 
 def test_files_that_the_server_lacks_are_told_with_their_places() -> None:
-    told = inspected(changed("1", ckpt_name="gone.safetensors"))
+    told = inspected(a_graph(GRAPH, n4={"ckpt_name": "gone.safetensors"}))
 
-    assert told["missing_models"] == [["1", "ckpt_name", "gone.safetensors"]]
+    assert told["missing_models"] == [["4", "ckpt_name", "gone.safetensors"]]
     assert told["missing_nodes"] == []
 
 
 def test_what_discovery_cannot_know_is_noted() -> None:
     joined = {
-        **changed("2", text=["13", 0]),
+        **a_graph(GRAPH, n6={"text": ["13", 0]}),
         "11": {"class_type": "PrimitiveString", "inputs": {"value": "a cat"}},
         "12": {"class_type": "PrimitiveString", "inputs": {"value": "a dog"}},
         "13": {
@@ -217,11 +190,11 @@ def test_what_discovery_cannot_know_is_noted() -> None:
 
 
 def test_a_picture_whose_versions_differ_is_told_by_what_ran_and_a_note() -> None:
-    ran = {**GRAPH, "8": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}}}
+    ran = {**GRAPH, "10": {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}}
 
     told = inspected(png(prompt=json.dumps(ran), workflow=WORKFLOW))
 
-    assert [each["node_id"] for each in told["outputs"]] == ["7", "8"]
+    assert [each["node_id"] for each in told["outputs"]] == ["9", "10"]
     assert told["notes"] == [
         "The picture carries two versions that differ; the one that really ran was taken."
     ]

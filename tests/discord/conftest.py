@@ -82,7 +82,9 @@ class World:
         return self.files(interaction)
 
     def files(self, interaction: Interaction) -> dict[str, bytes]:
-        return self.discord.files_of(interaction.message)
+        """Those of a result: a preview of one that is being made is none."""
+        files = self.discord.files_of(interaction.message)
+        return {name: data for name, data in files.items() if name != "preview.jpg"}
 
     async def pending(self) -> Job:
         """The job that waits in the bot's queue."""
@@ -143,6 +145,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(execution, "_STRANGER", 0.1)
     monkeypatch.setattr(execution, "_CERTAIN", 0.1)
     monkeypatch.setattr(runner, "_PATIENCE", (0.05, 0.2))
+    monkeypatch.setattr(runner, "_BROKEN", 0.05)
     monkeypatch.setattr(servers, "_RETRY", (0.05, 0.2))
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     async with FakeDiscord(token=TOKEN) as discord, FakeComfyUI(pace=Pace(0, 0)) as comfyui:

@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from bot.delivery import Delivery
+from bot.execution import Execution
 from bot.jobs import JobState
-from bot.runner import Runner
 from bot.tables import jobs
 from comfy.standin import Pace
 from tests.discord.conftest import World, text_of
@@ -294,7 +294,7 @@ async def test_a_bug_costs_one_job_and_not_the_bot(
 ) -> None:
     await world.start()
     with monkeypatch.context() as broken:
-        broken.setattr(Runner, "_await_end", lambda *_: 1 / 0)
+        broken.setattr(Execution, "_await_end", lambda *_: 1 / 0)
         first = await world.generate()
         assert "went wrong on our side" in await world.told(first, "It did not work.")
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import shutil
 import struct
 
@@ -15,7 +16,7 @@ from tests.discord.conftest import World, text_of
 from tests.discord.test_generate import graph_of
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import Fault, Interaction
-from tests.fakes.discord_messages import walk
+from tests.fakes.discord_messages import EPHEMERAL, walk
 from tests.fakes.hearing import HearingComfyUI
 
 UPLOAD = "/upload/image"
@@ -313,21 +314,53 @@ async def test_a_picture_of_twelve_megabytes_comes_as_a_smaller_copy(world: Worl
         assert copy.format == "WEBP"
     text = text_of(interaction.message)
     assert "is too large here, so this is a smaller copy." in text
-    assert f"The original is in ComfyUI's output folder, comfycord/{job.id}." in text
+    assert "`Original` gives the whole." in text
+
+
+async def large_video(world: World) -> tuple[Interaction, bytes]:
+    """The answer to a command that made a video of thirty megabytes, once it says so."""
+    data = b"mdat" + random.Random(1).randbytes(30 * 2**20)
+    video = b"\0\0\0\x18ftypmp42" + bytes(12) + (len(data) + 4).to_bytes(4, "big") + data
+    world.comfyui.picture, world.comfyui.suffix = video, ".mp4"
+    await world.start()
+    interaction = await world.generate()
+    await world.told(interaction, "too large")
+    return interaction, video
 
 
 async def test_a_video_of_thirty_megabytes_is_said_to_be_too_large(world: World) -> None:
-    world.comfyui.picture = b"\0\0\0\x18ftypmp42" + bytes(30 * 2**20)
-    world.comfyui.suffix = ".mp4"
-    await world.start()
+    interaction, _ = await large_video(world)
 
-    interaction = await world.generate()
-    text = await world.told(interaction, "too large")
-
-    assert "(30.0 MB) is too large to be posted here." in text
-    assert "It is in ComfyUI's output folder." in text
+    text = text_of(interaction.message)
+    assert "(30.0 MB) is too large to be posted here. `Original` gives it in pieces." in text
     assert world.files(interaction) == {}
     assert (await world.until_job(lambda job: job.told)).state is JobState.POSTED
+
+
+async def test_what_was_too_large_is_given_in_pieces_to_whoever_asks(world: World) -> None:
+    interaction, video = await large_video(world)
+    job = await world.until_job(lambda job: job.told)
+
+    click = world.discord.click(world.mod, interaction.message, f"job:{job.id}:original")
+    await click.answered()
+
+    def pieces_shown() -> list[dict[str, bytes]]:
+        """Of each message."""
+        return [world.discord.files_of(each) for each in shown_by(click)]
+
+    await world.discord.until(lambda: sum(map(len, pieces_shown())) >= 4)
+    pieces = {name: data for each in pieces_shown() for name, data in each.items()}
+    assert list(pieces) == [f"{job.short_id}-1.mp4.00{number}" for number in (1, 2, 3, 4)]
+    assert b"".join(pieces.values()) == video
+    assert all(each["flags"] & EPHEMERAL for each in shown_by(click))
+    name, (first, *_) = f"{job.short_id}-1.mp4", shown_by(click)
+    assert f"{name} in 4 pieces." in text_of(first)
+    assert f"`cat {name}.* > {name}`" in text_of(first)
+
+
+def shown_by(interaction: Interaction) -> list[dict]:
+    """Its messages, in order."""
+    return [each for each in (interaction.message, *interaction.followups) if each]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".glb", ".flac"])

@@ -323,12 +323,14 @@ async def test_progress_is_edited_in_at_most_once_in_a_while_and_the_picture_is_
     await world.start()
 
     interaction = await world.generate(workflow="txt2img", steps=30)
-    await world.posted(interaction)
+    (name,) = await world.posted(interaction)
 
     edits = [r for r in world.discord.requests if r.method == "PATCH"]
     texts = [json.dumps(each.json, ensure_ascii=False) for each in edits]
     assert any("%" in text and "Sampling" in text for text in texts[:-1])
-    assert "attachment://" in texts[-1]
+    assert any("attachment://preview.jpg" in text for text in texts[:-1])
+    assert f"attachment://{name}" in texts[-1]
+    assert list(world.discord.files_of(interaction.message)) == [name]
     starts = [each.at for each in edits[:-1]]
     assert all(later - before >= 1.4 for before, later in itertools.pairwise(starts))
 
@@ -353,7 +355,7 @@ async def test_the_debug_log_shows_the_graph_and_the_request_without_secrets(
     shutil.copy(world.folder / "workflows/postcard.yaml", world.folder / "workflows/secret.yaml")
     await world.start()
 
-    with caplog.at_level("DEBUG", logger="bot.runner"):
+    with caplog.at_level("DEBUG", logger="bot.execution"):
         await world.posted(await world.generate(workflow="secret"))
 
     assert "=== Final Workflow JSON ===" in caplog.text

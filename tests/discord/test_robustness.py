@@ -1,6 +1,7 @@
 """Worse days than those of `test_faults`: what once ended the runner or lost a result."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -494,7 +495,12 @@ async def test_status_answers_however_long_failures_are(world: World) -> None:
     job = await newest(world)
     for number in range(10):
         await world.bot.store.add(replace(job.request, id=str(uuid4()), interaction_id=number))
-    failed = {"state": "failed", "note": "It broke. " * 100, "message_id": 1, "told": True}
+    failed = {
+        "state": "failed",
+        "note": json.dumps("It broke. " * 100),
+        "message_id": 1,
+        "told": True,
+    }
     await world.bot.store._write(
         sa.update(jobs).where(jobs.c.message_id.is_(None)).values(**failed)
     )

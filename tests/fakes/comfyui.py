@@ -1,6 +1,7 @@
 """The ComfyUI of the tests: the stand-in, made quick, with a switch for each thing that breaks."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,9 @@ class FakeComfyUI(StandIn):
         """When set, these are the bytes of every output picture."""
         self.suffix = ".png"
         """How the name of every output file ends."""
+        self.outputs: Sequence[tuple[str, bytes | None]] = ()
+        """When set, what every saving node puts out: how the name ends, and the bytes. None: the
+        file is told of, and is no longer there."""
         self.held = asyncio.Event()
         """Set while a job waits because of `hold`."""
         self._gate = asyncio.Event()
@@ -93,14 +97,19 @@ class FakeComfyUI(StandIn):
         await super().close()
 
     def paint(self, graph: dict[str, Any], node_id: str, index: int) -> bytes:
+        if self.outputs:
+            return self.outputs[index][1] or b""
         return self.picture or super().paint(graph, node_id, index)
 
     async def _save(self, run: Run, node_id: str, count: int) -> dict[str, Any]:
-        made = await super()._save(run, node_id, count)
-        for each in made["images"]:
+        made = await super()._save(run, node_id, len(self.outputs) or count)
+        for number, each in enumerate(made["images"]):
             before = Place(each["filename"], each["subfolder"], each["type"])
-            each["filename"] = each["filename"].removesuffix(".png") + self.suffix
-            self.files[replace(before, filename=each["filename"])] = self.files[before]
+            made_here = (self.suffix, self.files[before])
+            suffix, data = self.outputs[number] if self.outputs else made_here
+            each["filename"] = each["filename"].removesuffix(".png") + suffix
+            if data is not None:
+                self.files[replace(before, filename=each["filename"])] = data
         return made
 
     async def wait(self, *events: asyncio.Event, seconds: float | None = None) -> None:

@@ -42,6 +42,7 @@ __all__ = [
 
 T = TypeVar("T")
 SLASH, COMPONENT, AUTOCOMPLETE, MODAL = 2, 3, 4, 5
+BOOSTED = {2: 50 * 2**20, 3: 100 * 2**20}
 
 
 @dataclass(eq=False)
@@ -156,8 +157,8 @@ class FakeDiscord(World):
 
     # -- the world ---------------------------------------------------------------------------
 
-    def add_guild(self, name: str, *, installed: bool = True) -> Guild:
-        guild = Guild(int(self.new_id()), name, installed)
+    def add_guild(self, name: str, *, installed: bool = True, tier: int = 0) -> Guild:
+        guild = Guild(int(self.new_id()), name, installed, tier)
         self.guilds[guild.id] = guild
         if installed:
             self.gateway.dispatch("GUILD_CREATE", self.guild_payload(guild))
@@ -166,6 +167,8 @@ class FakeDiscord(World):
     def add_channel(self, guild: Guild, name: str, *, nsfw: bool = False) -> Channel:
         channel = Channel(int(self.new_id()), name, guild, nsfw=nsfw)
         self.channels[channel.id] = channel
+        if guild.tier in BOOSTED:
+            self.store.limits[channel.id] = BOOSTED[guild.tier]
         if guild.installed:
             self.gateway.dispatch("CHANNEL_CREATE", self.channel_payload(channel))
         return channel
@@ -389,7 +392,7 @@ class FakeDiscord(World):
             "entitlements": [],
             "authorizing_integration_owners": self.integration_owners(user, channel),
             "context": 0 if channel.guild else 1,
-            "attachment_size_limit": self.store.max_upload,
+            "attachment_size_limit": self.store.limit_of(channel.id),
         }
         if source := self.store.find(interaction.source_id):
             payload["message"] = source

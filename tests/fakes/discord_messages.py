@@ -82,12 +82,18 @@ class Messages:
         self.shown: defaultdict[int, list[Json]] = defaultdict(list)
         self.files: dict[str, File] = {}
         self.max_upload = max_upload
+        self.limits: dict[int, int] = {}
+        """What one file may have, by channel, where it is not *max_upload*."""
         self.cdn = ""
         self._new_id = new_id
         self._tell = tell
         self._user = user
         self._all: dict[str, Json] = {}
         self._attached: dict[str, list[Json]] = {}
+
+    def limit_of(self, channel_id: str | int) -> int:
+        """The bytes that one file may have there."""
+        return self.limits.get(int(channel_id), self.max_upload)
 
     def find(self, message_id: str | int | None) -> Json | None:
         """The message as last edited, ephemeral ones too."""
@@ -206,7 +212,8 @@ class Messages:
         if len(uploads) > FILES_PER_MESSAGE:
             raise invalid("files", f"Must be {FILES_PER_MESSAGE} or fewer in length.")
         sizes = [len(file.content) for file in uploads.values()]
-        if max(sizes, default=0) > self.max_upload or sum(sizes) > REQUEST_BYTES:
+        most = self.limit_of(message["channel_id"])
+        if max(sizes, default=0) > most or sum(sizes) > REQUEST_BYTES:
             raise ApiError(413, 40005, "Request entity too large")
 
         old = {item["id"]: item for item in self._attached.get(message["id"], ())}

@@ -19,11 +19,15 @@ MEMBER = discord.Permissions(
 
 @dataclass(frozen=True, slots=True)
 class Guild:
-    """*installed* False: people brought the bot with them, it is not a member there."""
+    """*installed* False: people brought the bot with them, it is not a member there.
+
+    *tier*: of its boosts, which decide how large a file may be.
+    """
 
     id: int
     name: str
     installed: bool = True
+    tier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class World:
             "emojis": [],
             "stickers": [],
             "features": [],
-            "premium_tier": 0,
+            "premium_tier": guild.tier,
             "preferred_locale": "en-US",
             "unavailable": False,
         }

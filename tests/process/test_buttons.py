@@ -21,9 +21,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 async def posted(lab: Lab, interaction: Interaction) -> Interaction:
     await interaction.answered()
-    await lab.discord.until(
-        lambda: interaction.message and lab.discord.files_of(interaction.message), timeout=20
-    )
+    await lab.discord.until(lambda: lab.files(interaction.message), timeout=20)
     return interaction
 
 
@@ -89,8 +87,8 @@ async def test_pages_and_an_open_choice_work_after_a_kill(lab: Lab) -> None:
 
     run = lab.discord.click(lab.alice, noted.message, button(lab, "run"))
     await posted(lab, run)
-    select = button(lab, "0").replace("job:", "send:")
-    sent = lab.discord.select(lab.alice, choice.message, select, ["upscale"])
+    _, job_id, _ = button(lab, "send").split(":")
+    sent = lab.discord.select(lab.alice, choice.message, f"use:0:{job_id}", ["upscale"])
     await posted(lab, sent)
 
     assert rows(lab, "select workflow, text from jobs order by number")[1:] == [

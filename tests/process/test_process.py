@@ -45,8 +45,12 @@ class Lab:
         return await self.discord.slash(self.alice, self.channel, "generate", **asked).answered()
 
     def results(self) -> list[dict]:
-        messages = self.discord.messages[self.channel.id]
-        return [each for each in messages if self.discord.files_of(each)]
+        return [each for each in self.discord.messages[self.channel.id] if self.files(each)]
+
+    def files(self, message: dict | None) -> dict[str, bytes]:
+        """Those of a result: a preview of one that is being made is none."""
+        files = self.discord.files_of(message) if message else {}
+        return {name: data for name, data in files.items() if name != "preview.jpg"}
 
 
 async def end(process: asyncio.subprocess.Process, how: signal.Signals) -> int:
@@ -78,7 +82,7 @@ async def test_a_kill_while_a_job_runs_costs_nothing(lab: Lab) -> None:
     lab.comfyui.finish()
     bot = await lab.start()
 
-    await lab.discord.until(lambda: lab.discord.files_of(interaction.message), timeout=20)
+    await lab.discord.until(lambda: lab.files(interaction.message), timeout=20)
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 1
     assert len(lab.comfyui.executed) == 1
@@ -92,7 +96,7 @@ async def test_a_kill_after_the_post_and_before_its_answer_posts_nothing_twice(l
     held = lab.discord.hold("PATCH", "/channels/*/messages/*")
     lab.comfyui.finish()
     await held.reached()
-    while not lab.discord.files_of(interaction.message):  # it was still an edit of the progress
+    while not lab.files(interaction.message):  # it was still an edit of the progress
         following = lab.discord.hold("PATCH", "/channels/*/messages/*")
         held.release()
         held = following
@@ -109,7 +113,7 @@ async def test_a_kill_after_the_post_and_before_its_answer_posts_nothing_twice(l
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 1
     assert len(lab.discord.messages[lab.channel.id]) == 1
-    assert len(lab.discord.files_of(interaction.message)) == 1
+    assert len(lab.files(interaction.message)) == 1
     assert len(lab.comfyui.executed) == 1
 
 
@@ -124,7 +128,7 @@ async def test_a_kill_while_jobs_wait_keeps_them_all(lab: Lab) -> None:
     bot = await lab.start()
 
     for each in interactions:
-        await lab.discord.until(lambda each=each: lab.discord.files_of(each.message), timeout=20)
+        await lab.discord.until(lambda each=each: lab.files(each.message), timeout=20)
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 4
     assert len(lab.comfyui.executed) == 4

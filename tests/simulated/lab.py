@@ -103,6 +103,12 @@ class Lab:
         await until(lambda: answer_of(result))
         return result.response
 
+    async def acknowledged(self) -> None:
+        """An answer is shown a moment before its command has written its last row."""
+        async with asyncio.timeout(5):
+            while await self.bot.store.unacknowledged():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
     async def told(self, who: Any, name: str, /, **options: Any) -> str:
         """What the answer to a command says."""
         return words(await self.ask(who, name, **options))
@@ -152,6 +158,11 @@ class Lab:
 
     def message_by_id(self, message_id: int | None) -> Any:
         return next((each for each in self.channel.history() if each.id == message_id), None)
+
+    def lose(self, *pictures: discord.Attachment) -> None:
+        """Discord serves them no more."""
+        for each in pictures:
+            del self.env.backend.cdn._blobs[each.url]
 
     async def press(self, who: Any, job: Job, action: str, *, on: Any = None) -> Any:
         """Click a button of the job's result, or of the message *on*, and what came of it."""
@@ -228,7 +239,7 @@ def filled_in(result: Any) -> dict[str, str]:
 
 
 def words(message: Any) -> str:
-    """Everything that a person reads in a response."""
+    """Everything that a person reads in a response, or in a message of the channel."""
     if message is None:
         return ""
     found = [message.content or ""]
@@ -238,7 +249,7 @@ def words(message: Any) -> str:
             found.append(each.get("content") or each.get("label") or "")
             collect(each.get("components", []))
 
-    collect(message.components)
+    collect([each if isinstance(each, dict) else each.to_dict() for each in message.components])
     return "\n".join(each for each in found if each)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import simcord
+import simcord.interactions
 
 from bot import demo
 from bot.errors import ConfigError
@@ -139,6 +140,7 @@ async def test_a_waiting_job_knows_its_place(lab: Lab, comfyui: FakeComfyUI) -> 
     comfyui.hold()
     for _ in range(4):
         await lab.alice.slash(lab.channel, "generate", workflow="postcard", prompt="a cat")
+    await lab.acknowledged()
 
     result = await lab.alice.slash(lab.channel, "status")
 
@@ -201,10 +203,15 @@ async def test_a_workflow_that_changes_on_disk_changes_for_members(lab: Lab) -> 
     assert "`steps` · 33" in words(result.response)
 
 
-async def test_the_demo_serves_its_page_and_says_what_to_type(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    running = asyncio.create_task(demo.run_demo(None, None, open_browser=False))
+@pytest.fixture
+def english_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo says to the whole process which language people speak."""
+    monkeypatch.setattr(simcord.interactions, "base_payload", simcord.interactions.base_payload)
+
+
+async def demo_says(capsys: pytest.CaptureFixture[str], server: str | None) -> str:
+    """All that it prints before people type."""
+    running = asyncio.create_task(demo.run_demo(server, None, "en-US", open_browser=False))
     text = ""
 
     def printed() -> bool:
@@ -215,30 +222,31 @@ async def test_the_demo_serves_its_page_and_says_what_to_type(
     await until(printed)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    return text
+
+
+@pytest.mark.usefixtures("english_again")
+async def test_the_demo_serves_its_page_and_says_what_to_type(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = await demo_says(capsys, None)
 
     assert re.search(r"The demo is at http://127\.0\.0\.1:\d+/#", text)
     assert "/generate" in text
 
 
+@pytest.mark.usefixtures("english_again")
 async def test_the_demo_wants_an_address_with_a_scheme() -> None:
     with pytest.raises(ConfigError, match="needs http:// or https:// in front"):
-        await demo.run_demo("localhost:8188", None, open_browser=False)
+        await demo.run_demo("localhost:8188", None, "en-US", open_browser=False)
 
 
+@pytest.mark.usefixtures("english_again")
 async def test_the_demo_says_when_its_server_does_not_answer(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "_ACKNOWLEDGE", 0.2)
-    running = asyncio.create_task(demo.run_demo("http://127.0.0.1:9", None, open_browser=False))
-    text = ""
 
-    def printed() -> bool:
-        nonlocal text
-        text += capsys.readouterr().out
-        return "Type first" in text
-
-    await until(printed)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    text = await demo_says(capsys, "http://127.0.0.1:9")
 
     assert "No ComfyUI answers at http://127.0.0.1:9 yet" in text

@@ -210,7 +210,6 @@ async def test_a_refused_run_makes_no_job(lab: Lab) -> None:
     assert len(await lab.ended(lab.alice)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an override counts for more than what was typed later")
 async def test_an_edit_counts_for_more_than_an_earlier_override(lab: Lab) -> None:
     overrides = '{"5": {"inputs": {"steps": 9}}}'
     job = await lab.generated("txt2img", overrides=overrides)
@@ -222,7 +221,6 @@ async def test_an_edit_counts_for_more_than_an_earlier_override(lab: Lab) -> Non
     assert (await newest(lab)).request.settings["steps"] == 12
 
 
-@pytest.mark.xfail(strict=True, reason="what was not touched follows the workflow, not the modal")
 async def test_what_the_modal_shows_is_run_though_a_default_changed_since(lab: Lab) -> None:
     job = await lab.generated("postcard")
     modal = await lab.press(lab.alice, job, "edit")

@@ -67,9 +67,6 @@ async def test_each_picture_of_a_members_message_can_be_chosen(
     assert pixels(taken(comfyui, job)) == pixels(coloured("blue"))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without the message content intent Discord hides others' attachments"
-)
 async def test_a_members_picture_needs_no_privileged_intent(lab: Lab) -> None:
     lab.bot.http.message_content_access = False  # type: ignore[attr-defined]
     message = await two_pictures(lab)
@@ -81,14 +78,28 @@ async def test_a_members_picture_needs_no_privileged_intent(lab: Lab) -> None:
     await lab.ended(lab.alice)
 
 
-async def test_a_message_that_went_meanwhile_is_said_to_be_gone(lab: Lab) -> None:
+async def test_a_picture_can_be_used_though_its_message_went_meanwhile(
+    lab: Lab, comfyui: FakeComfyUI
+) -> None:
     message = await two_pictures(lab)
     result = await lab.alice.context_menu(lab.channel, "Use as input image", message)
     await lab.bob.delete(message)
 
+    await lab.alice.select(result.response, ["upscale"], custom_id=choices_of(result)[0])
+    (job,) = await lab.ended(lab.alice)
+
+    assert pixels(taken(comfyui, job)) == pixels(coloured("red"))
+
+
+async def test_a_picture_that_discord_serves_no_more_is_said_to_be_gone(lab: Lab) -> None:
+    message = await two_pictures(lab)
+    result = await lab.alice.context_menu(lab.channel, "Use as input image", message)
+    lab.lose(*message.attachments)
+
     chosen = await lab.alice.select(result.response, ["upscale"], custom_id=choices_of(result)[0])
 
     assert await lab.said(chosen) == "I cannot get this picture any more."
+    assert not await lab.bot.store.recent(lab.alice.id, 1)
 
 
 async def test_a_message_without_pictures_is_said_to_have_none(lab: Lab) -> None:
@@ -186,7 +197,6 @@ async def test_our_message_about_something_else_is_no_result(lab: Lab, name: str
     assert await lab.said(result) == NO_RESULT
 
 
-@pytest.mark.xfail(strict=True, reason="only the first message of a result carries its id")
 async def test_the_second_message_of_a_result_is_a_result_too(lab: Lab) -> None:
     await lab.manage("limit", workflow="postcard", parameter="batch", max=12)
     await lab.generated("postcard", batch=12, width=256, height=256)

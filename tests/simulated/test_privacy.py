@@ -5,7 +5,6 @@ import io
 import json
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from bot.jobs import JobState as S
@@ -153,7 +152,6 @@ async def test_tokens_go_too(lab: Lab) -> None:
     assert await lab.bot.store.token(job.id) is None
 
 
-@pytest.mark.xfail(strict=True, reason="what moderators did is kept of them, and not exported")
 async def test_the_export_holds_what_a_moderator_did(lab: Lab) -> None:
     await lab.manage("disable", workflow="postcard")
 

@@ -17,6 +17,7 @@ from tests.simulated.lab import Lab, filled_in, json_file, txt2img, until, words
 
 REFUSED = "Only the person who asked for it, or a moderator, can do that."
 UNKNOWN = "This job is no longer known."
+GONE = "I cannot get this picture any more."
 
 
 def rename(lab: Lab, message_id: int, old: str, new: str) -> None:
@@ -75,20 +76,15 @@ async def test_again_keeps_the_settings_and_takes_another_seed(lab: Lab) -> None
     assert lab.message(before).attachments
 
 
-async def test_again_takes_another_seed_though_settings_or_overrides_named_one(lab: Lab) -> None:
-    named = await lab.generated("txt2img", settings="seed=5 steps=3")
-
-    await lab.press(lab.alice, named, "again")
-    after, _ = await lab.ended(lab.alice, 2)
-
-    assert (named.request.settings["seed"], after.request.settings["steps"]) == (5, 3)
-    assert after.request.settings["seed"] != 5
-
-
-@pytest.mark.xfail(strict=True, reason="Again repeats a seed that `overrides` named")
-async def test_again_takes_another_seed_though_overrides_named_one(lab: Lab) -> None:
-    overrides = '{"5": {"inputs": {"seed": 5, "steps": 3}}}'
-    named = await lab.generated("txt2img", overrides=overrides)
+@pytest.mark.parametrize(
+    "options",
+    [{"settings": "seed=5 steps=3"}, {"overrides": '{"5": {"inputs": {"seed": 5, "steps": 3}}}'}],
+    ids=["settings", "overrides"],
+)
+async def test_again_takes_another_seed_though_settings_or_overrides_named_one(
+    lab: Lab, options: dict[str, str]
+) -> None:
+    named = await lab.generated("txt2img", **options)
 
     await lab.press(lab.alice, named, "again")
     after, _ = await lab.ended(lab.alice, 2)
@@ -133,7 +129,7 @@ async def test_a_strangers_edit_vary_and_send_are_the_strangers_jobs(lab: Lab) -
     asked = await lab.press(lab.bob, job, "vary")
     await lab.press(lab.bob, job, "vary:weak", on=asked.response)
     asked = await lab.press(lab.bob, job, "send")
-    await lab.bob.select(asked.response, ["upscale"], custom_id=f"send:{job.id}:0")
+    await lab.bob.select(asked.response, ["upscale"], custom_id=f"use:0:{job.id}")
     own = await lab.ended(lab.bob, 3)
 
     assert {each.request.workflow for each in own} == {"postcard", "img2img", "upscale"}
@@ -327,11 +323,38 @@ async def test_vary_without_a_workflow_for_it_says_what_is_missing(lab: Lab) -> 
 async def test_a_picture_that_is_gone_cannot_be_varied(lab: Lab) -> None:
     job = await lab.generated("txt2img")
     question = await lab.press(lab.alice, job, "vary")
-    await lab.press(lab.alice, job, "delete")
+    lab.lose(*lab.message(job).attachments)
 
     result = await lab.press(lab.alice, job, "vary:weak", on=question.response)
 
-    assert await lab.said(result) == "The picture of this job is gone."
+    assert await lab.said(result) == GONE
+    assert len(await lab.ended(lab.alice)) == 1
+
+
+async def test_a_picture_that_is_gone_cannot_be_sent_on(lab: Lab) -> None:
+    job = await lab.generated("postcard")
+    question = await lab.press(lab.alice, job, "send")
+    lab.lose(*lab.message(job).attachments)
+
+    result = await lab.alice.select(question.response, ["upscale"], custom_id=f"use:0:{job.id}")
+
+    assert await lab.said(result) == GONE
+    assert len(await lab.ended(lab.alice)) == 1
+
+
+async def test_a_choice_works_though_the_result_was_deleted_meanwhile(
+    lab: Lab, comfyui: FakeComfyUI
+) -> None:
+    job = await lab.generated("postcard")
+    shown = await picture_shown(lab, job)
+    question = await lab.press(lab.alice, job, "send")
+    await lab.press(lab.alice, job, "delete")
+    await until(lambda: lab.message(job) is None)
+
+    await lab.alice.select(question.response, ["upscale"], custom_id=f"use:0:{job.id}")
+    sent, _ = await lab.ended(lab.alice, 2)
+
+    assert pixels(taken(comfyui, sent)) == pixels(shown)
 
 
 async def test_each_picture_can_be_sent_to_another_workflow(lab: Lab, comfyui: FakeComfyUI) -> None:
@@ -340,7 +363,7 @@ async def test_each_picture_can_be_sent_to_another_workflow(lab: Lab, comfyui: F
 
     question = await lab.press(lab.alice, job, "send")
     asked = words(question.response)
-    chosen = await lab.alice.select(question.response, ["upscale"], custom_id=f"send:{job.id}:1")
+    chosen = await lab.alice.select(question.response, ["upscale"], custom_id=f"use:1:{job.id}")
     told = await lab.said(chosen)
     sent, _ = await lab.ended(lab.alice, 2)
 

@@ -2,7 +2,6 @@
 workflows that changed since."""
 
 import discord
-import pytest
 
 from bot.jobs import Job
 from tests.fakes.comfyui import FakeComfyUI
@@ -56,7 +55,7 @@ async def test_a_private_picture_that_is_sent_on_stays_private(lab: Lab) -> None
     job, answer = await private(lab)
 
     question = await lab.press(lab.alice, job, "send", on=answer)
-    chosen = await lab.alice.select(question.response, ["upscale"], custom_id=f"send:{job.id}:0")
+    chosen = await lab.alice.select(question.response, ["upscale"], custom_id=f"use:0:{job.id}")
     await lab.ended(lab.alice, 2)
 
     assert chosen.response.ephemeral
@@ -91,7 +90,6 @@ async def test_delete_deletes_the_message_under_which_it_stands(lab: Lab) -> Non
     await until(lambda: lab.message_by_id(copy.id) is None)
 
 
-@pytest.mark.xfail(strict=True, reason="a copy outlives its first message, but not its buttons")
 async def test_a_copy_can_be_varied_when_the_first_message_is_gone(lab: Lab) -> None:
     job = await lab.generated("txt2img")
     copy = await shown_again(lab, job)
@@ -123,7 +121,6 @@ async def test_a_result_that_was_posted_anew_can_be_deleted(lab: Lab, comfyui: F
     await until(lambda: not lab.channel.history())
 
 
-@pytest.mark.xfail(strict=True, reason="only the deleted placeholder is remembered")
 async def test_a_result_that_was_posted_anew_can_be_varied(lab: Lab, comfyui: FakeComfyUI) -> None:
     job, message = await posted_anew(lab, comfyui)
 
@@ -208,7 +205,7 @@ async def test_a_choice_that_was_open_while_the_workflow_went_is_answered(lab: L
     question = await lab.press(lab.alice, job, "send")
     await lab.manage("disable", workflow="upscale")
 
-    result = await lab.alice.select(question.response, ["upscale"], custom_id=f"send:{job.id}:0")
+    result = await lab.alice.select(question.response, ["upscale"], custom_id=f"use:0:{job.id}")
     await until(lambda: told_by(result))
 
     assert "upscale is switched off." in told_by(result)

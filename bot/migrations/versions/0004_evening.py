@@ -20,10 +20,11 @@ def upgrade() -> None:
         jobs.add_column(
             sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false())
         )
-        jobs.drop_column("parts")
         jobs.drop_constraint("uq_jobs_interaction_id", type_="unique")
         jobs.create_unique_constraint("jobs_asked_once", ["interaction_id", "nth"])
-    _notes_as_json()
+    _convert()
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_column("parts")
     op.create_table(
         "presets",
         sa.Column("code", sa.String(16), primary_key=True),
@@ -35,10 +36,12 @@ def upgrade() -> None:
     )
 
 
-def _notes_as_json() -> None:
-    """A note remembers what it is made of, to be said in other languages."""
-    table = sa.table("jobs", sa.column("number", sa.Integer), sa.column("note", sa.Text))
+def _convert() -> None:
+    """A note remembers what it is made of, and a result its messages: the first one is known."""
+    names = ("number", "note", "parts", "message_id", "messages")
+    table = sa.table("jobs", *(sa.column(name) for name in names))
     connection = op.get_bind()
-    for number, note in connection.execute(sa.select(table.c.number, table.c.note)).all():
-        changed = sa.update(table).where(table.c.number == number)
-        connection.execute(changed.values(note=json.dumps(note, ensure_ascii=False)))
+    for row in connection.execute(sa.select(table)).all():
+        shown = [row.message_id] if row.parts and row.message_id else []
+        values = {"note": json.dumps(row.note, ensure_ascii=False), "messages": json.dumps(shown)}
+        connection.execute(sa.update(table).where(table.c.number == row.number).values(**values))
