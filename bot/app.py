@@ -164,6 +164,9 @@ class Comfycord(commands.Bot):
         self._clicks[key] = now
         return twice
 
+    async def on_message(self, message: discord.Message, /) -> None:
+        """No message is a command; `cogs/pictures.py` hears those that mention the bot."""
+
     async def close(self) -> None:
         """The runner first: a result under way must not meet a closed session of Discord's."""
         await self._stack.aclose()

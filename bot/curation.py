@@ -29,6 +29,7 @@ def described(
     spoiler: bool | None = None,
 ) -> Sidecar:
     """With *parameter* the description is that parameter's."""
+    hidden = {} if spoiler is None else {"spoiler": spoiler}
     if title is None and description is None and spoiler is None:
         raise UserError(say("Give a `title`, a `description`, or both."))
     if title is not None and len(title) > _TITLE_MAX:
@@ -41,10 +42,9 @@ def described(
         if title is not None or description is None:
             raise UserError(say("A parameter takes a `description` and no `title`."))
         name = find_parameter(workflow, parameter).name
-        return _with(workflow, name, description=description)
+        return _with(workflow, name, description=description).model_copy(update=hidden)
     words = {"title": title, "description": description}
     given = {key: value.strip() for key, value in words.items() if value is not None}
-    hidden = {} if spoiler is None else {"spoiler": spoiler}
     return workflow.sidecar.model_copy(update={**given, **hidden})
 
 

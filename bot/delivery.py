@@ -123,6 +123,7 @@ class Delivery:
             try:
                 await asyncio.shield(live.edit)
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                live.previewed_at = float("-inf")  # it may not stand there
                 log.info("progress of job %s was not shown: %s", live.job.short_id, error)
 
     def _preview_of(self, live: _Live) -> Files | None:

@@ -11,7 +11,7 @@ from typing import Any
 from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
-from bot.wishes import Wish, permuted
+from bot.wishes import Wish, parse_settings, permuted
 from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
@@ -45,7 +45,7 @@ def build(
     """The finished graph with everything around it; `UserError` and `ParameterError` else."""
     check_allowed(workflow, author)
     parameters = workflow.parameters(nodes)
-    given = {**_settings(wish.settings), **_typed(wish.values)}
+    given = {**parse_settings(wish.settings), **_typed(wish.values)}
     inputs = _defaults(workflow, parameters)
     for name, value in given.items():
         parameter = _open_parameter(parameters, name, workflow)
@@ -236,35 +236,6 @@ def _uploads(
                 say("*{workflow}* needs a file: give `{name}`.", workflow=workflow.title, name=name)
             )
     return {ref: wish.files[name] for name in wish.files for ref in files[name].targets}
-
-
-def _settings(text: str | None) -> dict[str, str]:
-    """`name=value …`; a value with spaces stands in double quotes."""
-    result: dict[str, str] = {}
-    for word in _words(text or ""):
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise UserError(
-                say('`settings` looks like `steps=20 sampler=euler`, with "…" for spaces.')
-            )
-        result[name] = value
-    return result
-
-
-def _words(text: str) -> list[str]:
-    words, word, quoted = [], "", False
-    for letter in text + " ":
-        if letter == '"':
-            quoted = not quoted
-        elif letter.isspace() and not quoted:
-            if word:
-                words.append(word)
-            word = ""
-        else:
-            word += letter
-    if quoted:
-        raise UserError(say('`settings` has a `"` that is never closed.'))
-    return words
 
 
 def _open_parameter(

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from bot.errors import UserError
 from comfy.graph import InputRef
 from comfy.parameters import Parameter, Role
+from comfy.phrases import say
 
 # `{a|b}`; a brace behind a backslash, or without a bar inside, is a letter of the prompt.
 _CHOICE = re.compile(r"(?<!\\)\{([^{}]*\|[^{}]*)(?<!\\)\}")
@@ -48,18 +50,57 @@ class Wish:
         return replace(self, values=values, overrides=overrides)
 
     def based_on(self, preset: "Wish") -> "Wish":
-        """What this leaves open is as in *preset*."""
+        """What this leaves open is as in *preset*. Error: `UserError` of `parse_settings`."""
         return replace(
             self,
             workflow=self.workflow or preset.workflow,
-            values={**preset.values, **self.values},
+            values={**preset.values, **parse_settings(self.settings), **self.values},
+            settings=None,
             overrides=self.overrides or preset.overrides,
         )
 
-    def as_preset(self) -> "Wish":
-        """The settings alone: no words, no files, and every time another seed."""
-        kept = {name: each for name, each in self.values.items() if name != Role.SEED}
-        return Wish(workflow=self.workflow, values=kept, overrides=self.overrides)
+    def as_preset(self, parameters: Iterable[Parameter], settings: Mapping[str, Any]) -> "Wish":
+        """What was set, by name: no words and files, and every time another seed.
+
+        *settings*: the values that were used, of which `overrides` named some by their nodes.
+        """
+        wish = Wish(workflow=self.workflow, values=self.values, overrides=self.overrides)
+        for each in parameters:
+            without = wish.setting(each, None)
+            if each.role in (Role.TEXT, Role.SEED) or without == wish:
+                wish = without
+            else:
+                wish = wish.setting(each, settings.get(each.name))
+        return wish
+
+
+def parse_settings(text: str | None) -> dict[str, str]:
+    """`name=value …`; a value with spaces stands in double quotes."""
+    result: dict[str, str] = {}
+    for word in _words(text or ""):
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UserError(
+                say('`settings` looks like `steps=20 sampler=euler`, with "…" for spaces.')
+            )
+        result[name] = value
+    return result
+
+
+def _words(text: str) -> list[str]:
+    words, word, quoted = [], "", False
+    for letter in text + " ":
+        if letter == '"':
+            quoted = not quoted
+        elif letter.isspace() and not quoted:
+            if word:
+                words.append(word)
+            word = ""
+        else:
+            word += letter
+    if quoted:
+        raise UserError(say('`settings` has a `"` that is never closed.'))
+    return words
 
 
 def permuted(prompt: str) -> Iterator[str]:
@@ -68,11 +109,6 @@ def permuted(prompt: str) -> Iterator[str]:
     choices = [each.split("|") if n % 2 else [each] for n, each in enumerate(parts)]
     for made in itertools.product(*choices):
         yield re.sub(r"\\([{}])", r"\1", "".join(made))
-
-
-def literal(prompt: str) -> str:
-    """A prompt that `permuted` leaves as it is."""
-    return re.sub(r"([{}])", r"\\\1", prompt) if _CHOICE.search(prompt) else prompt
 
 
 def _without(overrides: str, refs: Iterable[InputRef]) -> str | None:

@@ -53,6 +53,8 @@ async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None
     if len(wishes) == 1:
         await ask(interaction, wishes[0], files)
         return
+    if len(wishes) > SEVERAL_MAX:
+        raise UserError(say("This makes more than {most} jobs. Ask for fewer.", most=SEVERAL_MAX))
     bot, user_id = interaction.client, interaction.user.id
     usage = await bot.store.usage(user_id, interaction.created_at)
     check_limits(bot.config.limits, usage, len(wishes))
@@ -108,11 +110,12 @@ class RunEach(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"each:(?P<draf
         wishes = list(islice(several(workflow, wish), SEVERAL_MAX))
         usage = await store.usage(user_id, interaction.created_at)
         check_limits(interaction.client.config.limits, usage, len(wishes))
+        requests = [_built(interaction, workflow, each) for each in wishes]
         if await store.take_draft(self.draft_id, user_id) is None:
             await interaction.response.defer()  # of two clicks the first one runs them
             return
-        for nth, each in enumerate(wishes):
-            await submit(interaction, replace(_built(interaction, workflow, each), nth=nth))
+        for nth, each in enumerate(requests):
+            await submit(interaction, replace(each, nth=nth))
 
 
 async def _workflow_for(interaction: Interaction, wish: Wish) -> Workflow:

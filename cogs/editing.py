@@ -19,8 +19,8 @@ from bot.jobs import Job
 from bot.languages import Language, language_of
 from bot.requests import open_parameters
 from bot.texts import neutral
-from bot.wishes import Wish, literal
-from cogs.asking import ask_for_each
+from bot.wishes import Wish
+from cogs.asking import ask
 from cogs.controls import typed_in
 from cogs.transformers import Interaction, find_workflow
 from comfy.errors import ComfyError
@@ -62,7 +62,7 @@ def _fields(workflow: Workflow, bot: Comfycord) -> list[Parameter]:
 
 def _wish_of(job: Job, fields: Iterable[Parameter]) -> Wish:
     """What would make the same picture again: everything that can be set, as it was."""
-    wish = replace(job.request.wish, prompt=literal(job.request.text) or None)
+    wish = replace(job.request.wish, prompt=job.request.text or None)
     wish = replace(wish, parent=job.id, relation="edit")
     for each in fields:
         if each.name in job.request.settings:
@@ -136,7 +136,7 @@ async def _edited(interaction: Interaction, job_id: str, page: int, typed: dict[
     wish = _typed_over(draft or _wish_of(job, fields), fields, typed)
     pages = -(-len(fields) // _PER_PAGE)
     if pages == 1:
-        await ask_for_each(interaction, wish)
+        await ask(interaction, wish)
         return
     await store.keep_draft(job_id, interaction.user.id, wish)
     card = _draft_card(language_of(interaction), job_id, page, pages)
@@ -179,7 +179,7 @@ async def run(interaction: Interaction, job: Job, _: str | None) -> None:
             say("These changes were run already, or are no longer kept. Press Edit again.")
         )
     try:
-        await ask_for_each(interaction, wish)
+        await ask(interaction, wish)
     except (AppError, ComfyError):
         await store.keep_draft(job.id, interaction.user.id, wish)  # to be corrected
         raise

@@ -15,7 +15,7 @@ from bot.languages import Language, language_of
 from bot.store import Search
 from bot.texts import bar, neutral
 from cogs.controls import Item, Select, cancel, may_manage
-from cogs.transformers import Choices, Interaction, choices
+from cogs.transformers import Choices, Interaction, choices, is_adult
 from comfy.phrases import say
 
 _RECENT = 10
@@ -212,7 +212,14 @@ async def show_again(interaction: Interaction, job: Job) -> None:
                 note=job.note,
             )
         )
-    await interaction.response.defer(thinking=True, ephemeral=job.request.wish.private)
+    private = job.request.wish.private
+    workflow = interaction.client.library.workflows.get(job.request.workflow)
+    adult = workflow is not None and workflow.sidecar.nsfw
+    if adult and not private and not is_adult(interaction.channel):
+        raise UserError(
+            say("{name} works only in age-restricted channels.", name=job.request.workflow)
+        )
+    await interaction.response.defer(thinking=True, ephemeral=private)
     await interaction.client.revival.show(interaction, job)
 
 

@@ -282,7 +282,10 @@ class Pictures(commands.Cog):
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
         """A reply to a picture, or a picture, that mentions the bot begins as a menu does."""
-        if message.author.bot or self.bot.user not in message.mentions:
+        me = self.bot.user
+        if message.author.bot or me is None:
+            return
+        if not re.search(rf"<@!?{me.id}>", message.content):  # a reply mentions without a word
             return
         before = message.reference.resolved if message.reference else None
         urls = _pictures_of(self.bot, message)

@@ -13,7 +13,7 @@ from bot.languages import language_of
 from bot.store import Preset
 from bot.texts import neutral
 from bot.wishes import Wish
-from cogs.transformers import Choices, Interaction, choices
+from cogs.transformers import Choices, Interaction, choices, find_workflow
 from comfy.phrases import say
 
 _MOST = 50  # of one person
@@ -50,7 +50,9 @@ class Presets(commands.GroupCog, group_name="preset"):
         if len(mine) >= _MOST and name not in {each.name for each in mine}:
             raise UserError(say("You have {number} presets. Delete one first.", number=len(mine)))
         code = "".join(secrets.choice(_LETTERS) for _ in range(10))
-        wish = recent[0].request.wish.as_preset()
+        request = recent[0].request
+        parameters = find_workflow(self.bot, request.workflow).parameters(self.bot.servers.nodes)
+        wish = request.wish.as_preset(parameters.values(), request.settings)
         kept = await store.keep_preset(user_id, Preset(name, code, wish))
         text = t(
             "Kept as **{name}**: {settings}. Use it with `/generate preset:{name}`; "

@@ -62,6 +62,7 @@ Event = Started | Cached | Executing | Progress | Finished | Preview
 _PREVIEW_WITH_METADATA = 4  # the other kinds of frames do not tell whose they are
 _PREVIEW_MAX = 2 * 2**20  # bytes
 _METADATA_MAX = 64 * 2**10
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 def parse_binary(data: bytes) -> Preview | None:
@@ -76,7 +77,8 @@ def parse_binary(data: bytes) -> Preview | None:
         return None
     match metadata:
         case {"prompt_id": str(prompt_id), "image_type": "image/jpeg" | "image/png"}:
-            return Preview(prompt_id, data[8 + length :])
+            picture = data[8 + length :]
+            return Preview(prompt_id, picture) if picture.startswith(_PICTURES) else None
     return None
 
 

@@ -127,7 +127,8 @@ def test_later_parts_offer_what_concerns_their_own_pictures(
 def test_what_was_too_large_can_be_had_from_the_message_that_says_so(part: int) -> None:
     assert not any("Original" in row for row in buttons(result("1.png", part=part, parts=2)))
 
-    left_out = result_card(EXECUTED, part, 2, [], ["a.png is too large to be posted here."])
+    told = ["a.png is too large to be posted here."]
+    left_out = result_card(EXECUTED, part, 2, [], told, whole=False)
 
     assert buttons(left_out)[1][0] == "Original"
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.config import Limits
 from bot.errors import UserError
 from bot.requests import SEVERAL_MAX, Usage, check_limits, several
-from bot.wishes import Wish, literal, permuted
+from bot.wishes import Wish, permuted
 from comfy.parameters import Parameter
 from comfy.workflow import Workflow
 from tests.bot.builders import NODES, a_workflow
@@ -90,31 +90,6 @@ def test_what_is_far_too_much_is_not_made_before_somebody_takes_it() -> None:
     prompts = permuted("{a|b|c|d|e|f|g|h|i|j}" * 30)
 
     assert next(prompts) == "a" * 30
-
-
-@pytest.mark.parametrize("prompt", ["a cat", "a {cat}", "a {red|blue} cat", "{a|{b|c}}", "|{}|"])
-def test_a_prompt_that_is_meant_literally_comes_back_alone(prompt: str) -> None:
-    assert list(permuted(literal(prompt))) == [prompt]
-
-
-def test_a_prompt_without_choices_is_not_touched() -> None:
-    assert literal("a {cat} in a | box") == "a {cat} in a | box"
-
-
-@given(marks.filter(lambda text: "\\{" not in text and "\\}" not in text))
-def test_any_prompt_that_is_meant_literally_comes_back_alone(prompt: str) -> None:
-    assert list(permuted(literal(prompt))) == [prompt]
-
-
-@pytest.mark.xfail(
-    strict=True, reason="literal leaves a backslash before a brace, and permuted takes it away"
-)
-@given(marks)
-@example(r"\{cat\}")
-@example(r"{a|b\}")
-@example(r"\\{a|b}")
-def test_a_backslash_before_a_brace_comes_back_too(prompt: str) -> None:
-    assert list(permuted(literal(prompt))) == [prompt]
 
 
 # Several jobs of one request
@@ -252,7 +227,8 @@ def test_a_preset_holds_the_settings_and_nothing_about_one_picture() -> None:
     )
 
     kept = Wish(workflow="txt2img", values={"steps": 8, "negative": "blurry"})
-    assert wish.as_preset() == kept
+    used = {"seed": 5, "steps": 8, "cfg": 7.0, "negative": "blurry"}
+    assert wish.as_preset(a_workflow().parameters({}).values(), used) == kept
 
 
 # Limits of a day, and what is left

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import simcord.interactions
 from discord import ui
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.cards import failure_card, result_card, status_lines
@@ -60,6 +60,7 @@ def taken_apart(value: Any) -> Any:
 
 
 @given(phrases)
+@settings(max_examples=50)
 def test_a_phrase_that_was_kept_is_the_same_phrase(phrase: Phrase) -> None:
     data = json.loads(json.dumps(phrase.to_json(), ensure_ascii=False))
 
@@ -115,6 +116,7 @@ def test_a_number_chooses_its_words(number: int, expected: str) -> None:
 
 
 @given(phrases)
+@settings(max_examples=30)
 def test_whatever_the_phrase_it_can_be_said_where_nobody_translated_it(phrase: Phrase) -> None:
     assert ENGLISH.said(phrase) == str(phrase)
 

@@ -210,8 +210,9 @@ async def test_looks_that_fail_are_no_reason_to_send_a_prompt_again(world: World
 
 
 async def test_a_job_is_cancelled_while_nobody_can_say_whether_its_prompt_arrived(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(execution, "_STOP_DELAYS", (0,))
     looked = asyncio.Event()
 
     def wrong(request: web.Request) -> int | None:

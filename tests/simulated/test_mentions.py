@@ -129,9 +129,6 @@ async def test_what_mentions_the_bot_without_a_picture_is_met_with_silence(lab: 
     await nothing_was_asked_before(lab)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an answer that pings its author counts as a mention, whatever it says"
-)
 async def test_praise_of_a_result_is_no_request(lab: Lab) -> None:
     job = await posted(lab)
 
@@ -140,9 +137,6 @@ async def test_praise_of_a_result_is_no_request(lab: Lab) -> None:
     await nothing_was_asked_before(lab)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the bot has no commands of messages, and logs a traceback for each mention"
-)
 async def test_a_mention_is_nothing_for_the_log(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     lab.bot.extra_events.pop("on_command_error")  # simcord's, which keeps quiet about it
 

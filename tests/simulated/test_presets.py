@@ -46,7 +46,7 @@ async def shown(lab: Lab, **options: Any) -> tuple[str, dict[str, Any]]:
 async def kept(lab: Lab, number: int, **wish: Any) -> None:
     """So many presets of Alice's, named by their numbers."""
     for each in range(number):
-        preset = Preset(f"p{each}", f"code{each:06}", Wish(workflow="postcard", **wish))
+        preset = Preset(f"p{each}", f"code{each:06}", Wish(**{"workflow": "postcard", **wish}))
         await lab.bot.store.keep_preset(lab.alice.id, preset)
 
 
@@ -106,10 +106,9 @@ async def test_a_preset_is_used_by_its_name_with_another_prompt_and_another_seed
 
 
 async def test_a_preset_is_used_by_anybody_with_its_code(lab: Lab) -> None:
-    await made(lab, workflow="postcard", prompt="a secret", **SMALL)
-    code = await saved(lab, "card")
+    await kept(lab, 1, values=SMALL)
 
-    job = await made(lab, lab.bob, preset=code, prompt="a fox")
+    job = await made(lab, lab.bob, preset="code000000", prompt="a fox")
 
     assert (job.request.workflow, job.request.text) == ("postcard", "a fox")
     assert job.request.settings["width"] == 256
@@ -117,33 +116,28 @@ async def test_a_preset_is_used_by_anybody_with_its_code(lab: Lab) -> None:
 
 
 async def test_typed_options_win_over_the_preset(lab: Lab) -> None:
-    await made(lab, workflow="postcard", **SMALL)
-    await saved(lab, "card")
+    await kept(lab, 1, values=SMALL)
 
-    _, wide = await shown(lab, preset="card", width=320, seed="7")
-    other = await made(lab, preset="card", workflow="txt2img", steps=2)
+    _, wide = await shown(lab, preset="p0", width=320, seed="7")
+    other = await made(lab, preset="p0", workflow="txt2img", steps=2)
 
     assert (wide["width"], wide["height"], wide["seed"]) == (320, 256, 7)
     assert (other.request.workflow, other.request.settings["width"]) == ("txt2img", 256)
 
 
-@pytest.mark.xfail(strict=True, reason="values of the preset count as typed, and `settings` less")
 async def test_typed_settings_win_over_the_preset(lab: Lab) -> None:
-    await made(lab, workflow="postcard", **SMALL)
-    await saved(lab, "card")
+    await kept(lab, 1, values=SMALL)
 
-    _, settings = await shown(lab, preset="card", settings="height=320")
+    _, settings = await shown(lab, preset="p0", settings="height=320")
 
     assert settings["height"] == 320
 
 
-@pytest.mark.xfail(strict=True, reason="overrides of the preset are applied after what is typed")
 async def test_typed_options_win_over_the_overrides_of_the_preset(lab: Lab) -> None:
     overrides = json.dumps({"5": {"inputs": {"steps": 3}}})
-    await made(lab, workflow="txt2img", overrides=overrides, **SMALL)
-    await saved(lab, "small")
+    await kept(lab, 1, workflow="txt2img", values=SMALL, overrides=overrides)
 
-    _, settings = await shown(lab, preset="small", steps=2)
+    _, settings = await shown(lab, preset="p0", steps=2)
 
     assert settings["steps"] == 2
 
@@ -157,9 +151,6 @@ async def test_no_prompt_no_seed_and_no_file_are_inside(lab: Lab) -> None:
     assert preset.wish == Wish(workflow="postcard", values=SMALL)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="as_preset knows the option `seed` alone, not `settings` and `overrides`"
-)
 @pytest.mark.parametrize(
     "words_and_seed",
     [
