@@ -43,10 +43,15 @@ async def shown(lab: Lab, **options: Any) -> tuple[str, dict[str, Any]]:
     return job.request.text, dict(job.request.settings)
 
 
+def a_code(number: int) -> str:
+    """A different one for each of a hundred presets."""
+    return "somecode" + "".join("abcdefghjk"[each] for each in divmod(number, 10))
+
+
 async def kept(lab: Lab, number: int, **wish: Any) -> None:
     """So many presets of Alice's, named by their numbers."""
     for each in range(number):
-        preset = Preset(f"p{each}", f"code{each:06}", Wish(**{"workflow": "postcard", **wish}))
+        preset = Preset(f"p{each}", a_code(each), Wish(workflow="postcard", **wish))
         await lab.bot.store.keep_preset(lab.alice.id, preset)
 
 
@@ -108,7 +113,7 @@ async def test_a_preset_is_used_by_its_name_with_another_prompt_and_another_seed
 async def test_a_preset_is_used_by_anybody_with_its_code(lab: Lab) -> None:
     await kept(lab, 1, values=SMALL)
 
-    job = await made(lab, lab.bob, preset="code000000", prompt="a fox")
+    job = await made(lab, lab.bob, preset=a_code(0), prompt="a fox")
 
     assert (job.request.workflow, job.request.text) == ("postcard", "a fox")
     assert job.request.settings["width"] == 256
@@ -135,9 +140,10 @@ async def test_typed_settings_win_over_the_preset(lab: Lab) -> None:
 
 async def test_typed_options_win_over_the_overrides_of_the_preset(lab: Lab) -> None:
     overrides = json.dumps({"5": {"inputs": {"steps": 3}}})
-    await kept(lab, 1, workflow="txt2img", values=SMALL, overrides=overrides)
+    await made(lab, workflow="txt2img", overrides=overrides, **SMALL)
+    await saved(lab, "small")
 
-    _, settings = await shown(lab, preset="p0", steps=2)
+    _, settings = await shown(lab, preset="small", steps=2)
 
     assert settings["steps"] == 2
 
@@ -212,14 +218,14 @@ async def test_what_is_unknown_deleted_or_somebody_elses_is_answered_in_a_senten
 
     using = [
         await lab.told(who, "generate", preset=name, prompt="a fox")
-        for who, name in ((lab.bob, "p0"), (lab.alice, "p1"), (lab.bob, "code000001"))
+        for who, name in ((lab.bob, "p0"), (lab.alice, "p1"), (lab.bob, a_code(1)))
     ]
     await lab.manage("remove", workflow="postcard")
     without = await lab.told(lab.alice, "generate", preset="p0", prompt="a fox")
 
     unknown = "There is no preset {}. `/preset list` shows yours.".format
     assert deleting == [unknown("p0"), "**p1** is deleted.", unknown("p\\*")]
-    assert using == [unknown("p0"), unknown("p1"), unknown("code000001")]
+    assert using == [unknown("p0"), unknown("p1"), unknown(a_code(1))]
     assert without == "There is no workflow named postcard. See /workflows."
     assert not await lab.bot.store.recent(lab.alice.id, 1)
 
@@ -231,13 +237,13 @@ async def test_what_is_kept_of_a_person_holds_their_presets_until_it_is_deleted(
 
     rows = await exported(lab, lab.alice)
     await deleted(lab, lab.alice)
-    told = words(await lab.ask(lab.bob, "generate", preset="code000000", prompt="a fox"))
+    told = words(await lab.ask(lab.bob, "generate", preset=a_code(0), prompt="a fox"))
 
     assert [(row["kind"], row["name"], row["code"]) for row in rows] == [
-        ("presets", "p0", "code000000"),
-        ("presets", "p1", "code000001"),
+        ("presets", "p0", a_code(0)),
+        ("presets", "p1", a_code(1)),
     ]
     assert json.loads(rows[0]["wish"])["values"] == {"steps": 3}
     assert await lab.bot.store.presets(lab.alice.id) == []
-    assert told.startswith("There is no preset code000000.")
+    assert told.startswith(f"There is no preset {a_code(0)}.")
     assert await lab.bot.store.presets(lab.bob.id) == [bobs]
