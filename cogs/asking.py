@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
 _LISTED = 8  # prompts of a question
+_FOLLOWUPS = 5  # that Discord allows where the bot is no member
 
 
 async def ask(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
@@ -55,6 +56,10 @@ async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None
         return
     if len(wishes) > SEVERAL_MAX:
         raise UserError(say("This makes more than {most} jobs. Ask for fewer.", most=SEVERAL_MAX))
+    if is_stranger(interaction) and len(wishes) > _FOLLOWUPS:
+        raise UserError(
+            say("Where I am no member, one request makes at most {most} jobs.", most=_FOLLOWUPS)
+        )
     bot, user_id = interaction.client, interaction.user.id
     usage = await bot.store.usage(user_id, interaction.created_at)
     check_limits(bot.config.limits, usage, len(wishes))
@@ -194,7 +199,7 @@ async def submit(interaction: Interaction, request: Request) -> None:
         if not await bot.store.add(request):
             log.info("interaction %s came twice", request.interaction_id)
             return
-    if request.by_token:
+    if request.by_token and not request.nth:  # later ones are found by their message alone
         await bot.answers.keep(request.id, interaction.token)
     card = await bot.line.joined(Job(request=request), usage.pending + 1)
     try:
