@@ -69,7 +69,16 @@ async def command_texts() -> tuple[set[str], set[str]]:
 def catalogue(locale: str) -> Catalog:
     path = FOLDER / f"{locale}.po"
     if not path.exists():
-        return Catalog(locale=locale.replace("-", "_"), charset="utf-8", fuzzy=False)
+        return Catalog(
+            locale=locale.replace("-", "_"),
+            header_comment=f"# Comfycord's texts, {locale}. See docs/update_languages.py.",
+            project="Comfycord",
+            version="1",
+            last_translator="the maintainers",
+            language_team="the maintainers",
+            msgid_bugs_address="the maintainers",
+            fuzzy=False,
+        )
     with path.open("rb") as file:
         return read_po(file)
 
@@ -78,6 +87,7 @@ def main() -> None:
     texts = texts_in_code()
     for locale in sorted({*sys.argv[1:], *(path.stem for path in FOLDER.glob("*.po"))}):
         kept = catalogue(locale)
+        texts.creation_date = kept.creation_date  # else every run would be a change
         kept.update(texts, no_fuzzy_matching=True)
         kept.obsolete.clear()
         for each in kept:
