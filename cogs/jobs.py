@@ -1,15 +1,20 @@
 """/status, /queue, /history and /cancel: what became of jobs."""
 
+import asyncio
+import logging
 import re
-from typing import Self
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, Self
 
+import aiohttp
 import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord, answered
 from bot.cards import WORDS, collect_row, fitting, layout, state_word, status_lines
-from bot.errors import UserError
+from bot.errors import StoreError, UserError
 from bot.jobs import Job, JobState
 from bot.languages import Language, language_of
 from bot.store import Search
@@ -18,14 +23,30 @@ from cogs.controls import Item, Select, cancel, may_manage
 from cogs.transformers import Choices, Interaction, choices, is_adult
 from comfy.phrases import say
 
+log = logging.getLogger(__name__)
+
+_LIVE_EVERY = 3.0  # seconds
+_LIVE_FOR = 840.0  # seconds; then the token of the answer dies
 _RECENT = 10
 _PER_PAGE = 5
 _SHOWN = 8  # of each list on the board
 
 
+class Board(NamedTuple):
+    """*moves*: it will soon say something else."""
+
+    text: str
+    rows: list[ui.ActionRow[ui.LayoutView]]
+    moves: bool
+
+    def card(self) -> ui.LayoutView:
+        return layout(ui.Container(ui.TextDisplay(self.text), *self.rows))
+
+
 class Jobs(commands.Cog):
     def __init__(self, bot: Comfycord) -> None:
         self.bot = bot
+        self._live: set[asyncio.Task[None]] = set()
 
     @app_commands.command()
     @app_commands.describe(job="The id under a picture; left out, your last ten")
@@ -33,19 +54,36 @@ class Jobs(commands.Cog):
         """Show how far your jobs are."""
         t = language_of(interaction)
         jobs = [await self._mine(interaction, job)] if job else await self._recent(interaction)
-        text = "\n".join(fitting([await self._lines(each, t) for each in jobs]))
-        text = text if jobs else t("You have no jobs yet. Try /generate.")
-        # a private answer whose token died is reached by a click alone
-        rows = [collect_row(each, t) for each in jobs if each.request.by_token and each.open]
-        card = layout(ui.Container(ui.TextDisplay(text), *rows))
-        await interaction.response.send_message(view=card, ephemeral=True)
+        ids = [each.id for each in jobs]
+
+        async def board() -> Board:
+            found = [each for each in [await self.bot.store.get(n) for n in ids] if each]
+            text = "\n".join(fitting([await self._lines(each, t) for each in found]))
+            # a private answer whose token died is reached by a click alone
+            rows = [collect_row(each, t) for each in found if each.request.by_token and each.open]
+            text = text or t("You have no jobs yet. Try /generate.")
+            return Board(text, rows, any(each.open for each in found))
+
+        await self._show(interaction, board)
 
     @app_commands.command()
     async def queue(self, interaction: Interaction) -> None:
         """Show what runs and waits, and your place."""
-        text = await self._board(interaction.user.id, language_of(interaction))
-        card = layout(ui.Container(ui.TextDisplay(text)))
-        await interaction.response.send_message(view=card, ephemeral=True)
+        t = language_of(interaction)
+        await self._show(interaction, partial(self._board, interaction.user.id, t))
+
+    async def _show(self, interaction: Interaction, board: Callable[[], Awaitable[Board]]) -> None:
+        """For this person, and kept up to date while something moves."""
+        first = await board()
+        await interaction.response.send_message(view=first.card(), ephemeral=True)
+        if first.moves:
+            task = asyncio.create_task(_keep_live(interaction, board, first))
+            self._live.add(task)
+            task.add_done_callback(self._live.discard)
+
+    async def cog_unload(self) -> None:
+        for each in self._live:
+            each.cancel()
 
     @app_commands.command()
     @app_commands.describe(
@@ -143,7 +181,7 @@ class Jobs(commands.Cog):
             lines = f"{bar(progress.fraction)} {progress.fraction:.0%} {lines}"
         return lines
 
-    async def _board(self, user_id: int, t: Language) -> str:
+    async def _board(self, user_id: int, t: Language) -> Board:
         """Servers with what is on them, then the line; other people's words stay theirs."""
         bot, lines = self.bot, [f"### {t('Queue')}"]
         flying = await bot.store.in_flight()
@@ -171,7 +209,24 @@ class Jobs(commands.Cog):
             lines.append(t("Your next one is number {number}.", number=waiting.first_place))
         if waiting.everybody and not any(server.up for server in bot.servers.values()):
             lines.append(t("They wait as no ComfyUI server answers; they start when one does."))
-        return "\n".join(fitting(lines))
+        return Board("\n".join(fitting(lines)), [], bool(flying or waiting.everybody))
+
+
+async def _keep_live(
+    interaction: Interaction, board: Callable[[], Awaitable[Board]], shown: Board
+) -> None:
+    """Until nothing moves, the person closed it, or its token dies."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + _LIVE_FOR
+    try:
+        while shown.moves and clock() < end:
+            await asyncio.sleep(_LIVE_EVERY)
+            now = await board()
+            if now.text != shown.text:
+                await interaction.edit_original_response(view=now.card())
+            shown = now
+    except (StoreError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        log.info("a board is no longer kept up to date: %s", error)
 
 
 class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):

@@ -112,7 +112,7 @@ async def member(page: Page, folder: Path, *, painted: bool) -> None:
     if painted:
         await expect(page.get_by_text(re.compile(r"[3-9]\d%")).last).to_be_visible()
         await take(page, folder / "2-progress.png")
-    await page.locator(PICTURE).last.wait_for()
+    await pictures(page, 1, language("en-US"))
     await take(page, folder / "3-result.png")
     await command(page, "status")
     await expect(page.get_by_text("completed in").last).to_be_visible()

@@ -230,6 +230,25 @@ async def test_a_private_result_is_shown_again_to_its_owner_alone(lab: Lab) -> N
     assert answer.ephemeral
 
 
+# What moves
+
+
+@pytest.mark.parametrize("name", ["status", "queue"])
+async def test_a_board_follows_what_moves(
+    lab: Lab, comfyui: FakeComfyUI, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("cogs.jobs._LIVE_EVERY", 0.05)
+    comfyui.hold()
+    await waiting(lab, lab.alice)
+    await until(comfyui.held.is_set)
+    board = await lab.ask(lab.alice, name)
+    await until(lambda: "running" in words(board))
+
+    comfyui.finish()
+
+    await until(lambda: ("completed in" if name == "status" else "free") in words(board))
+
+
 # /cancel
 
 
