@@ -1,6 +1,7 @@
 """/queue, /history and /cancel: what people learn of jobs, and what they do not."""
 
 import asyncio
+import sys
 from typing import Any
 
 import discord
@@ -237,7 +238,8 @@ async def test_a_private_result_is_shown_again_to_its_owner_alone(lab: Lab) -> N
 async def test_a_board_follows_what_moves(
     lab: Lab, comfyui: FakeComfyUI, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("cogs.jobs._LIVE_EVERY", 0.05)
+    # discord.py loads a cog beside its package
+    monkeypatch.setattr(sys.modules["cogs.jobs"], "_LIVE_EVERY", 0.05)
     comfyui.hold()
     await waiting(lab, lab.alice)
     await until(comfyui.held.is_set)
