@@ -335,7 +335,7 @@ def _facts(job: Job, t: Language | None = None) -> str:
     if "width" in shown and "height" in shown:
         facts.append(f"{shown['width']} x {shown['height']}")
     if isinstance(steps := shown.get("steps"), int):
-        facts.append(t("{number} steps", number=steps))
+        facts.append(t.many("{number} step", "{number} steps", steps))
     if job.seconds is not None:
         facts.append(t.said(duration(job.seconds)))
     if job.server is not None:

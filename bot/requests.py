@@ -11,6 +11,7 @@ from typing import Any
 from bot.config import Limits
 from bot.errors import UserError
 from bot.jobs import Request
+from bot.texts import neutral
 from bot.wishes import Wish, parse_settings, permuted
 from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
 from comfy.nodes import NodeTypes
@@ -248,7 +249,7 @@ def _open_parameter(
             say(
                 "*{workflow}* has no `{name}`. It has: {names}.",
                 workflow=workflow.title,
-                name=name,
+                name=neutral(name, 60),
                 names=names,
             )
         )
@@ -328,7 +329,9 @@ def _prompt_targets(
         hidden = _hidden(parameters)
         refs = [ref for ref in text_inputs(workflow.graph) if ref.node_id == node]
         if not refs or hidden & set(refs):
-            raise UserError(say("Target node {node} is not a text input node", node=node))
+            raise UserError(
+                say("Target node {node} is not a text input node", node=neutral(node, 60))
+            )
         return (refs[0],)
     if Role.TEXT in parameters:
         if parameters[Role.TEXT].hidden:

@@ -7,6 +7,9 @@ import discord
 
 from comfy.phrases import Phrase, say
 
+# Marks above and below letters, of which no language piles up more than a few.
+_MARK = r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_MARKS = re.compile(f"({_MARK}{{4}}){_MARK}+")
 _INVISIBLE = {"Cf", "Cc", "Cs", "Co"}  # zero-width and direction marks, controls
 
 
@@ -17,7 +20,7 @@ def neutral(text: str, limit: int = 300) -> str:
         for letter in text
         if letter in "\r\n\t" or unicodedata.category(letter) not in _INVISIBLE
     )
-    short = " ".join(visible.split())
+    short = _MARKS.sub(r"\1", " ".join(visible.split()))
     if len(short) > limit:
         short = short[: limit - 1] + "…"
     return discord.utils.escape_mentions(re.sub(r"([\\`*_~|\[\]<>#]|^-)", r"\\\1", short))

@@ -41,6 +41,7 @@ _STRENGTHS = {"weak": 0.35, "strong": 0.65}
 _TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _MOST = 10  # pictures of one question, as of one message
 _CHOICES = 25  # of one select
+_GONE = say("I cannot get this picture any more.")
 _NO_PICTURE = say("There is no picture in this message.")
 
 
@@ -50,10 +51,13 @@ async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
     if found is None:
         await _ask_how_much(interaction, job)
         return
+    number = int(found[2] or 0)
+    if number >= len(_shown_in(interaction.message)):
+        raise UserError(_GONE)  # before a deferral that everybody sees
     workflow = _varying(interaction, job)
     private = job.request.wish.private
     await interaction.response.defer(thinking=True, ephemeral=private)
-    picture = await _picture(interaction, int(found[2] or 0))
+    picture = await _picture(interaction, number)
     wish = Wish(
         workflow=workflow.name,
         prompt=job.request.text or None,
@@ -208,7 +212,7 @@ async def _picture(interaction: Interaction, number: int) -> bytes:
     try:
         return await interaction.client.http.get_from_cdn(urls[number].removeprefix(SPOILER))
     except (discord.HTTPException, aiohttp.ClientError, IndexError, OSError) as error:
-        raise UserError(say("I cannot get this picture any more.")) from error
+        raise UserError(_GONE) from error
 
 
 def _shown_in(message: discord.Message | None) -> list[str]:

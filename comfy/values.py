@@ -120,7 +120,16 @@ def _number(parameter: Parameter, value: object) -> int | float:
                 number=number,
             )
         )
-    return int(number) if whole else float(number)
+    return _on_a_step(parameter, int(number)) if whole else float(number)
+
+
+def _on_a_step(parameter: Parameter, number: int) -> int:
+    """As ComfyUI's editor does it: 513 is no width where only every eighth one is."""
+    step = parameter.step
+    if parameter.role is Role.SEED or not isinstance(step, int) or step <= 1:
+        return number
+    shift = int(parameter.min or 0) % step
+    return (number - shift) // step * step + shift
 
 
 def _boolean(parameter: Parameter, value: object) -> bool:
@@ -135,6 +144,12 @@ def _boolean(parameter: Parameter, value: object) -> bool:
 def _shown(value: object) -> str:
     text = str(value)
     return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _brief(name: str) -> str:
+    """What somebody typed for a name, on one line."""
+    line = " ".join(name.split())
+    return line if len(line) <= 60 else line[:59] + "…"
 
 
 def bound(value: int | float | None) -> str:
@@ -173,7 +188,7 @@ def overrides(
             raise ParameterError(
                 say(
                     '`overrides`: node {node} takes {{"inputs": {{…}}}} and nothing else.',
-                    node=node_id,
+                    node=_brief(node_id),
                 )
             )
         for name, value in inputs.items():
@@ -181,7 +196,7 @@ def overrides(
             parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
             if parameter is None or is_denied(graph, ref):
                 raise ParameterError(
-                    say("`overrides`: {input} is not open to be set here.", input=str(ref))
+                    say("`overrides`: {input} is not open to be set here.", input=_brief(str(ref)))
                 )
             values[ref] = (
                 coerce_guessed(parameter, value)
