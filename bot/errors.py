@@ -17,6 +17,7 @@ from comfy.errors import (
 )
 from comfy.graph import Graph, title
 from comfy.models import Ending, HistoryEntry
+from comfy.nodes import MissingModel, NodeTypes, closest_model
 from comfy.phrases import Phrase, say
 
 
@@ -75,8 +76,11 @@ _COMPLAINTS = {
 _BEYOND = ("value_smaller_than_min", "value_bigger_than_max")
 
 
-def explain_refusal(error: PromptRefused, graph: Graph) -> Phrase:
-    """Which input of which node ComfyUI did not take. Its own texts hold server paths."""
+def explain_refusal(error: PromptRefused, graph: Graph, nodes: NodeTypes) -> Phrase:
+    """Which input of which node ComfyUI did not take. Its own texts hold server paths.
+
+    *nodes*: the server's, for the nearest name of a model that it lacks.
+    """
     if error.kind in ("missing_node_type", "invalid_prompt"):
         return say("The server lacks a custom node that this workflow needs. Ask a moderator.")
     if error.kind == "too_old":
@@ -88,8 +92,23 @@ def explain_refusal(error: PromptRefused, graph: Graph) -> Phrase:
     for each in error.node_errors:
         if each.kind in _COMPLAINTS:
             complaint = describe(each, graph)
+            if closest := _closest(each, graph, nodes):
+                return say(
+                    "{complaint}. The closest is `{closest}`. Ask a moderator to look at it.",
+                    complaint=complaint,
+                    closest=closest,
+                )
             return say("{complaint}. Ask a moderator to look at it.", complaint=complaint)
     return say("ComfyUI refused this workflow. A moderator can look at it in ComfyUI.")
+
+
+def _closest(error: NodeError, graph: Graph, nodes: NodeTypes) -> str | None:
+    node = graph.get(error.node_id, {})
+    known = nodes.get(node.get("class_type", ""))
+    if error.kind != "value_not_in_list" or known is None or error.input not in known.inputs:
+        return None
+    value = str(node["inputs"].get(error.input))
+    return closest_model(MissingModel(error.node_id, error.input, value), graph, nodes)
 
 
 def describe(error: NodeError, graph: Graph) -> Phrase:

@@ -84,7 +84,9 @@ class Execution:
             return await self._store.move(job, JobState.FAILED, note=_NO_FILE)
         except PromptRefused as error:
             log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
-            return await self._store.move(job, JobState.FAILED, note=explain_refusal(error, graph))
+            return await self._store.move(
+                job, JobState.FAILED, note=explain_refusal(error, graph, server.nodes)
+            )
         except ServerUnavailable as error:
             log.warning("job %s: %s; looking whether it arrived", job.short_id, error)
             return job

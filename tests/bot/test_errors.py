@@ -12,6 +12,7 @@ from comfy.errors import (
     WorkflowFileError,
 )
 from comfy.models import Ending, Failure, HistoryEntry
+from comfy.nodes import InputType, NodeType
 from comfy.phrases import Phrase, say
 from tests.graphs import CHECKPOINT, a_graph
 
@@ -55,19 +56,19 @@ def test_a_sentence_can_still_be_said_in_other_languages() -> None:
 def test_a_missing_node_is_the_whole_reason(kind: str) -> None:
     refusal = PromptRefused("refused", kind)
 
-    text = explain_refusal(refusal, a_graph())
+    text = explain_refusal(refusal, a_graph(), {})
 
     assert text == "The server lacks a custom node that this workflow needs. Ask a moderator."
 
 
 def test_a_request_that_is_too_large_can_be_made_smaller() -> None:
-    text = explain_refusal(PromptRefused("refused", "too_large"), a_graph())
+    text = explain_refusal(PromptRefused("refused", "too_large"), a_graph(), {})
 
     assert text == "This request is too large for the server. Make it smaller."
 
 
 def test_a_server_that_is_too_old_is_for_its_admin_to_update() -> None:
-    text = explain_refusal(PromptRefused("refused", "too_old"), a_graph())
+    text = explain_refusal(PromptRefused("refused", "too_old"), a_graph(), {})
 
     assert text == (
         "The server's ComfyUI is too old for me. An admin must update it to 0.3.45 or later."
@@ -89,12 +90,24 @@ def test_a_refusal_names_input_node_and_value(kind: str, words: str) -> None:
     complaint = NodeError("4", "CheckpointLoaderSimple", "ckpt_name", kind, "/home/ann/models")
     refusal = PromptRefused("refused", "prompt_outputs_failed_validation", (complaint,))
 
-    text = explain_refusal(refusal, a_graph())
+    text = explain_refusal(refusal, a_graph(), {})
 
     assert text == (
         f"`ckpt_name` of *CheckpointLoaderSimple* (`{CHECKPOINT}`) {words}. "
         "Ask a moderator to look at it."
     )
+
+
+def test_the_nearest_model_that_the_server_has_is_named() -> None:
+    name = "CheckpointLoaderSimple"
+    offered = InputType("ckpt_name", "COMBO", choices=("flux.sft", "sd_xl_base_1.1.safetensors"))
+    nodes = {name: NodeType(name, name, {"ckpt_name": offered})}
+    complaint = NodeError("4", name, "ckpt_name", "value_not_in_list", "")
+    refusal = PromptRefused("refused", "prompt_outputs_failed_validation", (complaint,))
+
+    text = explain_refusal(refusal, a_graph(), nodes)
+
+    assert "The closest is `sd_xl_base_1.1.safetensors`." in text
 
 
 @pytest.mark.parametrize(
@@ -116,7 +129,7 @@ def test_a_number_beyond_its_range_is_told_the_range(
     complaint = NodeError("3", "KSampler", "steps", kind, "", low, high)
     graph = a_graph(n3={"steps": 100000})
 
-    text = explain_refusal(PromptRefused("", "", (complaint,)), graph)
+    text = explain_refusal(PromptRefused("", "", (complaint,)), graph, {})
 
     assert text == f"`steps` of *Sampling* (`100000`) {words}. Ask a moderator to look at it."
 
@@ -125,7 +138,7 @@ def test_a_refused_value_is_short_and_harmless() -> None:
     graph = a_graph(n3={"sampler_name": "`**x**\n " * 1000})
     complaint = NodeError("3", "KSampler", "sampler_name", "value_not_in_list", "")
 
-    text = explain_refusal(PromptRefused("", "", (complaint,)), graph)
+    text = explain_refusal(PromptRefused("", "", (complaint,)), graph, {})
 
     shown = ("'**x** " * 1000)[:80]
     assert text == (
@@ -150,7 +163,7 @@ def test_the_first_complaint_that_people_understand_counts() -> None:
     strange = NodeError("9", "SaveImage", "", "exception_during_validation", "boom")
     plain = NodeError("5", "EmptyLatentImage", "width", "value_smaller_than_min", "")
 
-    text = explain_refusal(PromptRefused("", "", (strange, plain)), a_graph())
+    text = explain_refusal(PromptRefused("", "", (strange, plain)), a_graph(), {})
 
     assert text.startswith("`width` of *EmptyLatentImage* (`512`) is too small.")
 
@@ -158,7 +171,7 @@ def test_the_first_complaint_that_people_understand_counts() -> None:
 def test_a_refusal_without_a_plain_reason_is_told_all_the_same() -> None:
     strange = NodeError("9", "SaveImage", "", "exception_during_validation", "boom")
 
-    text = explain_refusal(PromptRefused("", "", (strange,)), a_graph())
+    text = explain_refusal(PromptRefused("", "", (strange,)), a_graph(), {})
 
     assert text == "ComfyUI refused this workflow. A moderator can look at it in ComfyUI."
 
