@@ -151,7 +151,8 @@ def test_a_refusal_shows_no_value_of_a_link_or_of_a_node_that_is_not_there() -> 
     linked = NodeError("8", "VAEDecode", "vae", "required_input_missing", "")
     gone = NodeError("77", "VAEDecode", "vae", "required_input_missing", "")
 
-    texts = [explain_refusal(PromptRefused("", "", (each,)), a_graph()) for each in (linked, gone)]
+    refusals = [PromptRefused("", "", (each,)) for each in (linked, gone)]
+    texts = [explain_refusal(each, a_graph(), {}) for each in refusals]
 
     assert texts == [
         "`vae` of *VAEDecode* is missing. Ask a moderator to look at it.",
