@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,10 +13,14 @@ import alembic.command
 import alembic.config
 import alembic.util
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bot.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -89,9 +94,14 @@ def _engine(url: str) -> AsyncEngine:
         raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
     try:  # here, as the driver's thread outlives a failed attempt and complains on its own
         with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
-            connection.execute("PRAGMA schema_version")
+            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"The database {url} cannot be opened: {error}.") from error
+    if state != "ok":
+        raise StoreError(
+            f"The database {url} is damaged. Put a copy of it in its place, or move it away to "
+            "begin with an empty one."
+        )
     engine = create_async_engine(
         parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
     )
@@ -119,4 +129,21 @@ def _upgrade(connection: sa.Connection) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found != head and found in {each.revision for each in scripts.walk_revisions()}:
+        _back_up(Path(str(connection.engine.url.database)), f"before-{head}")
     alembic.command.upgrade(config, "head")
+
+
+def _back_up(path: Path, why: str) -> None:
+    """`NAME.before-0004` beside the file: an older bot can go on with it."""
+    copy, part = path.with_name(f"{path.name}.{why}"), path.with_name(f"{path.name}.{why}.part")
+    with (
+        contextlib.closing(sqlite3.connect(path)) as source,
+        contextlib.closing(sqlite3.connect(part)) as target,
+    ):
+        source.backup(target)
+    part.replace(copy)
+    log.info("the database is brought up to date; as it was: %s", copy)

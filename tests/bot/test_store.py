@@ -473,3 +473,21 @@ async def test_a_failed_write_changes_nothing(store: Store) -> None:
         await store.save(job, a_job(S.FAILED, request=job.request, attempt=None))
 
     assert await store.get(job.id) == job
+
+
+async def test_a_damaged_database_is_told_and_left_alone(url: str, tmp_path: Path) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    async with Store.open(url) as store:
+        for number in range(200):
+            await store.add(numbered(number, text="x" * 500))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 8192] = b"\xff" * 8192
+    path.write_bytes(data)
+
+    message = await complaint(url)
+
+    assert "is damaged. Put a copy of it in its place" in message
+    assert path.read_bytes() == bytes(data)

@@ -1,8 +1,11 @@
 """The database: what was made, who waits, what is known of a person, drafts and tokens."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +91,30 @@ async def test_a_database_of_before_is_upgraded_and_keeps_its_jobs(url: str, rev
     async with Store.open(url) as store:
         assert await store.changes("txt2img", 10) == [change]
         assert await store.default_workflow(10, None) == "txt2img"
+
+
+@pytest.mark.parametrize("revision", BEFORE)
+async def test_a_database_is_copied_before_it_is_upgraded_and_not_again(
+    url: str, revision: str
+) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    an_old_database(url, revision, {"message_id": 98})
+
+    for _ in range(2):
+        async with Store.open(url):
+            pass
+
+    (copy,) = path.parent.glob("*before*")
+    with contextlib.closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+        assert kept.execute("SELECT message_id FROM jobs").fetchall() == [(98,)]
+
+
+async def test_a_new_database_needs_no_copy(url: str) -> None:
+    async with Store.open(url):
+        pass
+
+    assert not list(Path(url.removeprefix("sqlite:///")).parent.glob("*before*"))
 
 
 @pytest.mark.parametrize("revision", BEFORE)
