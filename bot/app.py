@@ -15,6 +15,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot import languages
+from bot.alone import alone
 from bot.answers import Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
@@ -210,9 +211,10 @@ async def clients(config: Config, secrets: Secrets) -> AsyncIterator[dict[str, C
 async def run(config: Config, secrets: Secrets) -> None:
     """Until it is cancelled. `ConfigError` where Discord or the configuration do not let it."""
     token = _token(secrets)
-    async with Comfycord(config, secrets) as bot:
-        with _worded():
-            await bot.start(token)
+    with alone(config, secrets):
+        async with Comfycord(config, secrets) as bot:
+            with _worded():
+                await bot.start(token)
 
 
 async def invite_link(secrets: Secrets) -> str:

@@ -77,6 +77,11 @@ class Config(_Strict):
         """Where what people give is kept."""
         return self._beside_database("uploads")
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs on the database."""
+        return self._beside_database("lock")
+
     def _beside_database(self, what: str) -> Path:
         path = Path(self.database.partition("sqlite:///")[2])
         return path.with_name(f"{path.name}.{what}") if path.name else Path(what)
