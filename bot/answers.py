@@ -28,10 +28,19 @@ _LIFE = timedelta(minutes=14, seconds=30)  # of a token, with a margin
 _BUTTON_AT = timedelta(minutes=13)
 _LOOK_EVERY = 20.0  # seconds
 _KEPT = timedelta(days=1)  # how long a result waits for its click
+# Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
+FOLLOWUPS = 5
 _ORIGINAL = cast(int, "@original")  # Discord's name for the first answer to an interaction
 
 
 Files = Callable[[], list[discord.File]]  # opened only when they are sent
+
+
+def is_stranger(interaction: discord.Interaction) -> bool:
+    """Whether the bot only answers here: in a server or a conversation that it is no member of."""
+    if interaction.guild_id is None:
+        return interaction.context.private_channel
+    return interaction.client.get_guild(interaction.guild_id) is None
 
 
 class _Way(NamedTuple):

@@ -56,7 +56,7 @@ class Tree(app_commands.CommandTree["Comfycord"]):
 
 
 async def answer_error(interaction: discord.Interaction, error: BaseException) -> None:
-    """Only the person sees it."""
+    """For the person alone, unless a deferral that everybody sees stands already."""
     t = languages.language_of(interaction)
     match error:
         case app_commands.MissingPermissions():

@@ -19,6 +19,7 @@ from comfy.graph import Graph, title
 from comfy.models import Ending, HistoryEntry
 from comfy.nodes import MissingModel, NodeTypes, closest_model
 from comfy.phrases import Phrase, say
+from comfy.values import bound
 
 
 class AppError(Exception):
@@ -131,8 +132,8 @@ def _complaint(error: NodeError) -> Phrase:
     what = _COMPLAINTS.get(error.kind, _COMPLAINTS["custom_validation_failed"])
     if error.kind not in _BEYOND:
         return what
-    low = None if error.min is None else _number(error.min)
-    high = None if error.max is None else _number(error.max)
+    low = None if error.min is None else bound(error.min)
+    high = None if error.max is None else bound(error.max)
     if low and high:
         return say("{complaint}: {low} to {high}", complaint=what, low=low, high=high)
     if low:
@@ -140,11 +141,6 @@ def _complaint(error: NodeError) -> Phrase:
     if high:
         return say("{complaint}: at most {high}", complaint=what, high=high)
     return what
-
-
-def _number(value: float) -> str:
-    """8.0 as 8, but the largest seed to its last digit."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 OUT_OF_MEMORY = say("The server ran out of memory. Try a smaller size or fewer pictures.")

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import aiohttp
 import discord
 
+from bot.answers import FOLLOWUPS, is_stranger
 from bot.cards import result_card, warnings_in
 from bot.delivery import FILES_PER_MESSAGE, REQUEST_BYTES, Delivery, attachments, gone, named
 from bot.errors import UserError
@@ -24,8 +25,6 @@ from bot.spool import Spool, SpooledFile
 from comfy.phrases import say
 
 _CHUNK = 1024 * 1024
-# Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
-_FOLLOWUPS = 5
 _GONE = say("The pictures of this job are gone. `Again` makes new ones.")
 
 
@@ -81,7 +80,7 @@ class Revival:
                     )
                 together = list(_by_request(pieces))
                 sent += [(text if each is together[0] else "", each) for each in together]
-            if len(sent) > _FOLLOWUPS and _is_stranger(self._client, interaction):
+            if len(sent) > FOLLOWUPS and is_stranger(interaction):
                 raise UserError(
                     say("This is too large for a place where I am no member. Ask for it elsewhere.")
                 )
@@ -154,9 +153,3 @@ def _by_request(pieces: Sequence[SpooledFile]) -> Iterator[list[SpooledFile]]:
             together = []
         together.append(each)
     yield together
-
-
-def _is_stranger(client: discord.Client, interaction: discord.Interaction) -> bool:
-    if interaction.guild_id is None:
-        return interaction.context.private_channel
-    return client.get_guild(interaction.guild_id) is None

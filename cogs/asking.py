@@ -12,6 +12,7 @@ import aiohttp
 import discord
 from discord import ui
 
+from bot.answers import FOLLOWUPS, is_stranger
 from bot.app import Comfycord, answered
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
@@ -27,7 +28,6 @@ from cogs.transformers import (
     author,
     default_workflow,
     find_workflow,
-    is_stranger,
 )
 from comfy.parameters import Role
 from comfy.phrases import say
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
 _LISTED = 8  # prompts of a question
-_FOLLOWUPS = 5  # that Discord allows where the bot is no member
 
 
 async def ask(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
@@ -56,9 +55,9 @@ async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None
         return
     if len(wishes) > SEVERAL_MAX:
         raise UserError(say("This makes more than {most} jobs. Ask for fewer.", most=SEVERAL_MAX))
-    if is_stranger(interaction) and len(wishes) > _FOLLOWUPS:
+    if is_stranger(interaction) and len(wishes) > FOLLOWUPS:
         raise UserError(
-            say("Where I am no member, one request makes at most {most} jobs.", most=_FOLLOWUPS)
+            say("Where I am no member, one request makes at most {most} jobs.", most=FOLLOWUPS)
         )
     bot, user_id = interaction.client, interaction.user.id
     usage = await bot.store.usage(user_id, interaction.created_at)

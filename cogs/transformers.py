@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import discord
 from discord import app_commands
 
+from bot.answers import is_stranger
 from bot.app import Comfycord
 from bot.errors import UserError
 from bot.requests import Author, may_use, open_parameters, target_nodes
@@ -42,13 +43,6 @@ def is_adult(channel: object) -> bool:
     """Whether Discord restricts it by age; of a thread its channel."""
     is_nsfw = getattr(channel, "is_nsfw", None)
     return bool(is_nsfw and is_nsfw())
-
-
-def is_stranger(interaction: Interaction) -> bool:
-    """Whether the bot only answers here: in a server or a conversation that it is no member of."""
-    if interaction.guild_id is None:
-        return interaction.context.private_channel
-    return interaction.client.get_guild(interaction.guild_id) is None
 
 
 def moderates(interaction: Interaction) -> bool:

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 import os
 import struct
 import time
@@ -15,23 +14,15 @@ import pytest
 from PIL import Image, ImageCms, ImageSequence, PngImagePlugin
 
 from bot.metadata import strip
+from tests.bot.stripping import PROMPT, SECRET, stripped
 
 FILES = Path(__file__).parents[3] / "shared" / "workflow-conversion" / "files"
-SECRET = b"a secret prompt"
-PROMPT = json.dumps({"6": {"inputs": {"text": SECRET.decode()}, "class_type": "CLIPTextEncode"}})
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "0"
-
-
-def stripped(path: Path, data: bytes) -> bytes:
-    path.write_bytes(data)
-    strip(path)
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
-    return path.read_bytes()
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

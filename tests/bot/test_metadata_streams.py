@@ -12,21 +12,14 @@ from typing import Any
 import pytest
 
 from bot.metadata import strip
+from tests.bot.stripping import PROMPT, SECRET, stripped
 
-SECRET = b"a secret prompt"
-PROMPT = json.dumps({"6": {"inputs": {"text": SECRET.decode()}, "class_type": "CLIPTextEncode"}})
 SOUNDS = random.Random(1).randbytes(3000)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "0"
-
-
-def stripped(path: Path, data: bytes) -> bytes:
-    path.write_bytes(data)
-    strip(path)
-    return path.read_bytes()
 
 
 # WebM and Matroska
