@@ -6,7 +6,7 @@ brings a new one.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, cast
@@ -30,6 +30,9 @@ _LOOK_EVERY = 20.0  # seconds
 _KEPT = timedelta(days=1)  # how long a result waits for its click
 # Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
 FOLLOWUPS = 5
+_UNKNOWN_MESSAGE = 10008
+_DEAD = (10015, 50027)  # Unknown Webhook, Invalid Webhook Token
+_SETTLING = timedelta(seconds=10)  # in which Discord may not know a new token yet
 _ORIGINAL = cast(int, "@original")  # Discord's name for the first answer to an interaction
 
 
@@ -70,9 +73,7 @@ class Answers:
 
     async def edit(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
         """For good: a click is waited for if the token is dead. The id of the message."""
-        found = await self._found(job, wait=True)
-        assert found is not None
-        return await _edit(found, layout, files)
+        return await self._by_token(job, lambda way: _edit(way, layout, files))
 
     async def try_edit(
         self, job: Job, layout: ui.LayoutView, files: Files | None, *, offer: bool = False
@@ -83,16 +84,32 @@ class Answers:
             await _edit(found, layout, files)
 
     async def send(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
-        found = await self._found(job, wait=True)
-        assert found is not None
-        sent = await found.webhook.send(
-            view=layout,
-            files=files(),
-            ephemeral=job.request.wish.private,
-            allowed_mentions=discord.AllowedMentions.none(),
-            wait=True,
-        )
-        return sent.id
+        async def send(way: _Way) -> int:
+            sent = await way.webhook.send(
+                view=layout,
+                files=files(),
+                ephemeral=job.request.wish.private,
+                allowed_mentions=discord.AllowedMentions.none(),
+                wait=True,
+            )
+            return sent.id
+
+        return await self._by_token(job, send)
+
+    async def _by_token(self, job: Job, act: Callable[[_Way], Awaitable[int]]) -> int:
+        """A token may be dead before its time: Discord's clock counts, not ours."""
+        while True:
+            way = await self._found(job, wait=True)
+            assert way is not None
+            try:
+                return await act(way)
+            except discord.HTTPException as error:
+                if error.code == _UNKNOWN_MESSAGE:
+                    raise Undeliverable(say("Its message was deleted.")) from error
+                if error.code not in _DEAD or way.age < _SETTLING:
+                    raise
+                log.info("job %s: its token died after %s", job.short_id, way.age)
+                await self._store.expire_token(job.id)
 
     async def find(self, job: Job) -> int | None:
         """The id of the first answer, if the person sees it."""

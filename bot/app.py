@@ -22,6 +22,7 @@ from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, explain
 from bot.health import Finding, Level
 from bot.line import Line
+from bot.restraint import Restraint
 from bot.revival import Revival
 from bot.runner import Runner
 from bot.servers import Server, Servers
@@ -41,6 +42,7 @@ COGS = (
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.
 _DOUBLE_CLICK = 1.0  # seconds
+_UNKNOWN_TOKEN = 4004  # https://docs.discord.com/developers/topics/opcodes-and-status-codes
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True, messages=True)  # messages: replies that mention the bot
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
@@ -123,6 +125,8 @@ class Comfycord(commands.Bot):
             self.cdn_hosts.add(str(yarl.URL(secrets.discord_api).host))
         self._clicks: dict[tuple[int, str], float] = {}
         self._stack = AsyncExitStack()
+        self.failure: ConfigError | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
         opened = self._stack.enter_async_context
@@ -139,7 +143,10 @@ class Comfycord(commands.Bot):
         if not self.servers:
             log.warning("no ComfyUI server is set: add one to config.yaml")
         self.answers = Answers(self, self.store)
-        self.delivery = Delivery(self, self.answers, asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        restraint = Restraint(clock, self._rejected)
+        self.delivery = Delivery(self, self.answers, restraint, clock)
+        self._stack.push_async_callback(self.delivery.close)
         self.line = Line(self.store, self.servers, self.delivery)
         self.revival = Revival(self, self.servers, spool, self.delivery)
         self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
@@ -167,6 +174,12 @@ class Comfycord(commands.Bot):
 
     async def on_message(self, message: discord.Message, /) -> None:
         """No message is a command; `cogs/pictures.py` hears those that mention the bot."""
+
+    def _rejected(self) -> None:
+        if self.failure is None:
+            log.error("Discord no longer accepts the token: the bot stops")
+            self.failure = _unaccepted()
+            self._closing = asyncio.create_task(self.close())
 
     async def close(self) -> None:
         """The runner first: a result under way must not meet a closed session of Discord's."""
@@ -215,6 +228,8 @@ async def run(config: Config, secrets: Secrets) -> None:
         async with Comfycord(config, secrets) as bot:
             with _worded():
                 await bot.start(token)
+            if bot.failure is not None:
+                raise bot.failure
 
 
 async def invite_link(secrets: Secrets) -> str:
@@ -274,13 +289,19 @@ def _worded() -> Iterator[None]:
     try:
         yield
     except discord.LoginFailure as error:
-        raise ConfigError(
-            f"Discord does not accept DISCORD_TOKEN. Copy it again ({_WHERE})."
-        ) from error
+        raise _unaccepted() from error
+    except discord.ConnectionClosed as error:
+        if error.code == _UNKNOWN_TOKEN:
+            raise _unaccepted() from error
+        raise ConfigError(f"Discord ended the connection ({error}). Try again later.") from error
     except (aiohttp.ClientConnectionError, discord.DiscordServerError) as error:
         raise ConfigError(f"Discord cannot be reached: {error}. Try again later.") from error
     except discord.HTTPException as error:
         raise ConfigError(f"Discord answered {error.status}. Try again later.") from error
+
+
+def _unaccepted() -> ConfigError:
+    return ConfigError(f"Discord does not accept DISCORD_TOKEN. Copy it again ({_WHERE}).")
 
 
 def use_discord_api(url: str) -> None:

@@ -22,6 +22,10 @@ from bot.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+_LOCKED = 30.0  # seconds, for which another program may write
+_PATIENCE = 1  # of SQLite itself, which holds up the end of the bot for as long
+_CACHE = 512  # KiB of one connection; the system has its own cache of the file
+
 
 class Database:
     def __init__(self, engine: AsyncEngine) -> None:
@@ -69,11 +73,17 @@ class Database:
             raise StoreError("The database is closed: the bot stops.")
 
         async def execute() -> sa.CursorResult[Any]:
-            try:
-                async with self._engine.begin() as connection:
-                    return await connection.execute(statement)
-            except sa.exc.OperationalError as error:  # locked, full, gone: it may pass
-                raise StoreError(f"The database does not work now: {error.orig}.") from error
+            clock = asyncio.get_running_loop().time
+            end = clock() + _LOCKED
+            while True:
+                try:
+                    async with self._engine.begin() as connection:
+                        return await connection.execute(statement)
+                except sa.exc.OperationalError as error:  # locked, full, gone: it may pass
+                    locked = "locked" in str(error.orig)
+                    if self._closed or not locked or clock() > end:
+                        told = f"The database does not work now: {error.orig}."
+                        raise StoreError(told) from error
 
         task = asyncio.create_task(execute())
         self._under_way.add(task)
@@ -103,7 +113,7 @@ def _engine(url: str) -> AsyncEngine:
             "begin with an empty one."
         )
     engine = create_async_engine(
-        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": 30}
+        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": _PATIENCE}
     )
     sa.event.listen(engine.sync_engine, "connect", _configure_sqlite)
     sa.event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -116,6 +126,7 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA cache_size=-{_CACHE}")
     cursor.close()
     # SQLite's own knows the letters of ASCII only.
     connection.create_function("lower", 1, lambda text: text and text.lower())

@@ -26,6 +26,7 @@ from bot.cards import failure_card, is_about, progress_card, result_card, waitin
 from bot.copies import smaller
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
+from bot.restraint import Restraint, is_refusal, refusal
 from bot.spool import SpooledFile
 from bot.texts import neutral, size
 from comfy.phrases import Phrase, say
@@ -49,7 +50,6 @@ NEEDED = {
     "attach_files": "Attach Files",
     "read_message_history": "Read Message History",
 }
-_UNKNOWN_CHANNEL = 10003
 _UNKNOWN_MESSAGE = 10008
 _TOO_LARGE = 40005
 _ARCHIVED_THREAD = 50083
@@ -64,6 +64,12 @@ def missing_permissions(permissions: discord.Permissions, *, thread: bool = Fals
     return [words for name, words in needed.items() if not getattr(permissions, name)]
 
 
+def is_adult(channel: object) -> bool:
+    """Whether Discord restricts it by age; of a thread its channel."""
+    is_nsfw = getattr(channel, "is_nsfw", None)
+    return bool(is_nsfw and is_nsfw())
+
+
 @dataclass(slots=True)
 class _Live:
     """Progress of one placeholder: the newest state, what shows it, the edit under way."""
@@ -72,6 +78,7 @@ class _Live:
     progress: RunProgress
     task: asyncio.Task[None] | None = None
     edit: asyncio.Task[None] | None = None
+    gone: bool = False  # somebody deleted the message
     edited_at: float = float("-inf")
     previewed_at: float = float("-inf")
 
@@ -80,10 +87,15 @@ class Delivery:
     """The runner's `Publisher` on Discord. *client* is the connected bot."""
 
     def __init__(
-        self, client: discord.Client, answers: Answers, clock: Callable[[], float]
+        self,
+        client: discord.Client,
+        answers: Answers,
+        restraint: Restraint,
+        clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._answers = answers
+        self._restraint = restraint
         self._clock = clock
         self._live: dict[str, _Live] = {}
 
@@ -93,7 +105,7 @@ class Delivery:
         """At most one edit per 1.5 s; what came in between is skipped."""
         live = self._live.setdefault(job.id, _Live(job, progress))
         live.job, live.progress = job, progress
-        if live.task is None or live.task.done():
+        if not live.gone and (live.task is None or live.task.done()):
             live.task = asyncio.create_task(self._keep_showing(live))
 
     async def show_place(
@@ -122,9 +134,14 @@ class Delivery:
             live.edit = asyncio.create_task(self._edit(live.job, card, files))
             try:
                 await asyncio.shield(live.edit)
+            except (DeliveryDelayed, Undeliverable):
+                live.previewed_at = float("-inf")
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 live.previewed_at = float("-inf")  # it may not stand there
+                live.gone = getattr(error, "code", None) == _UNKNOWN_MESSAGE
                 log.info("progress of job %s was not shown: %s", live.job.short_id, error)
+                if live.gone:
+                    return
 
     def _preview_of(self, live: _Live) -> Files | None:
         """A new one now and then; in between the one that stands there stays: None."""
@@ -147,6 +164,13 @@ class Delivery:
             await asyncio.wait([live.edit], timeout=_EDIT_PATIENCE)
             live.edit.cancel()
 
+    async def close(self) -> None:
+        """No edit is under way or to come, as Discord is about to be left."""
+        tasks = [each for live in self._live.values() for each in (live.task, live.edit) if each]
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     # Ends
 
     async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
@@ -168,6 +192,7 @@ class Delivery:
         self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
     ) -> int:
         await self._stop_progress(job)
+        self._check_age(job)
         first = 1 + sum(len(page) for page in pages[:part])
         fitting, notes = named(job, pages[part], self.limit_of(job), first)
         if part == 0:
@@ -187,6 +212,14 @@ class Delivery:
                 if error.status == 400:  # such as AutoMod, which reads the prompt too
                     return await publish(_without_words(job), fitting, notes)
                 raise
+
+    def _check_age(self, job: Job) -> None:
+        """Discord's restriction may have gone since the request."""
+        channel = self._client.get_channel(job.request.channel_id)
+        if job.request.nsfw and channel is not None and not is_adult(channel):
+            raise Undeliverable(
+                say("{name} works only in age-restricted channels.", name=job.request.workflow)
+            )
 
     async def post_failure(self, job: Job) -> int:
         await self._stop_progress(job)
@@ -219,7 +252,8 @@ class Delivery:
         """Edit the placeholder; for a later part, or if it is gone, one new message."""
         if job.request.by_token:
             answer = self._answers.edit if part == 0 else self._answers.send
-            return await answer(job, layout, partial(attachments, files))
+            with self._restraint.asking():
+                return await answer(job, layout, partial(attachments, files))
         if part == 0:
             try:
                 await self._edit(job, layout, partial(attachments, files))
@@ -235,12 +269,20 @@ class Delivery:
         earlier = await self._find(job, part)
         if earlier is not None and earlier.id != job.message_id:
             return earlier.id
-        sent = await self._channel(job).send(
-            view=layout,
-            files=attachments(files),
-            nonce=_nonce(job, part),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
+        try:
+            with self._restraint.asking(job.request.channel_id):
+                sent = await self._channel(job).send(
+                    view=layout,
+                    files=attachments(files),
+                    nonce=_nonce(job, part),
+                    allowed_mentions=discord.AllowedMentions.none(),
+                )
+        except discord.NotFound as error:
+            if is_refusal(error):
+                raise
+            # Discord knows the nonce and has no such message: it was posted, and deleted.
+            log.info("job %s: its message was deleted", job.short_id)
+            return job.message_id or 0
         return sent.id
 
     async def _edit(self, job: Job, layout: ui.LayoutView, files: Files | None = list) -> None:
@@ -253,21 +295,23 @@ class Delivery:
             return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
-        await message.edit(
-            view=layout,
-            attachments=discord.utils.MISSING if files is None else files(),
-            allowed_mentions=discord.AllowedMentions.none(),
-        )
+        with self._restraint.asking(job.request.channel_id):
+            await message.edit(
+                view=layout,
+                attachments=discord.utils.MISSING if files is None else files(),
+                allowed_mentions=discord.AllowedMentions.none(),
+            )
 
     async def _find(self, job: Job, part: int) -> discord.Message | None:
         since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
-        async for message in self._channel(job).history(
-            limit=_LOOKBACK, after=since, oldest_first=False
-        ):
-            is_ours = self._client.user is not None and message.author.id == self._client.user.id
-            if is_ours and is_about(message, job, part):
-                return message
-        return None
+        with self._restraint.asking(job.request.channel_id):
+            async for message in self._channel(job).history(
+                limit=_LOOKBACK, after=since, oldest_first=False
+            ):
+                ours = self._client.user is not None and message.author.id == self._client.user.id
+                if ours and is_about(message, job, part):
+                    return message
+            return None
 
     def _channel(self, job: Job) -> discord.PartialMessageable:
         return self._client.get_partial_messageable(
@@ -346,9 +390,8 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except discord.HTTPException as error:
-        if (error.status == 403 and error.code) or error.code == _UNKNOWN_CHANNEL:
-            why = neutral(error.text, 300)
-            raise Undeliverable(say("Discord does not let the bot post: {why}", why=why)) from error
+        if is_refusal(error):
+            raise Undeliverable(refusal(error)) from error
         if error.status == 400:
             why = neutral(error.text, 300)
             raise Undeliverable(say("Discord refused the message: {why}", why=why)) from error

@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bot.errors import explain_failure, explain_refusal
 from bot.jobs import Job, JobState
 from bot.logs import for_log
 from bot.publisher import Publisher
-from bot.servers import Server, Watch
+from bot.recovery import left_behind
+from bot.servers import Server, Servers, Watch
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.errors import PromptRefused, ServerError, ServerUnavailable
-from comfy.models import Ending, HistoryEntry, Queue
+from comfy.models import Ending, HistoryEntry, Queue, saved
 from comfy.phrases import say
 from comfy.progress import RunProgress
 
@@ -30,13 +32,25 @@ _CERTAIN = 5.0  # between two looks that must agree that the server does not kno
 _LOOKS = 3  # without queue or history entry, before a prompt counts as lost
 _SETTLING = 0.3  # between them, when the socket said that it ended
 _ATTEMPTS = 3
+_DEATHS = 2  # of servers under one job: then it is the job that kills them
+_ABSENT = 300.0  # seconds without any answer, after which another server may have the job
+_PATIENCE = timedelta(days=1)  # with servers, from the request on
 _STOP_DELAYS = (0, 0.5, 1, 2, 5, 10, 30, 60)  # seconds between tries to stop a cancelled prompt
+
+# After how many seconds a server's queue that does not move means that it is stuck:
+_IDLE_QUEUE = 60.0  # prompts wait and none runs, so its worker is dead
+_UNKNOWN_RUN = 600.0  # ours runs in silence, and nobody knows how long it takes
+_FOREIGN_RUN = 3600.0  # somebody else's runs, of which no event comes here
+
 _NO_FILE = say("The file that it began with is no longer kept. Give it again.")
 
 
 class Execution:
-    def __init__(self, store: Store, publisher: Publisher, uploads: Uploads) -> None:
+    def __init__(
+        self, store: Store, servers: Servers, publisher: Publisher, uploads: Uploads
+    ) -> None:
         self._store = store
+        self._servers = servers
         self._publisher = publisher
         self._uploads = uploads
 
@@ -81,12 +95,10 @@ class Execution:
             client_id = server.client_id or job.id
             accepted = await server.client.queue_prompt(graph, prompt_id, client_id)
         except FileNotFoundError:
-            return await self._store.move(job, JobState.FAILED, note=_NO_FILE)
+            return await self._fail(job, _NO_FILE)
         except PromptRefused as error:
             log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
-            return await self._store.move(
-                job, JobState.FAILED, note=explain_refusal(error, graph, server.nodes)
-            )
+            return await self._fail(job, explain_refusal(error, graph, server.nodes))
         except ServerUnavailable as error:
             log.warning("job %s: %s; looking whether it arrived", job.short_id, error)
             return job
@@ -105,7 +117,7 @@ class Execution:
 
         A look that fails is no look. The job is the stored one: it may be cancelled meanwhile.
         """
-        agreed, prompt_id = 0, job.prompt_id or ""
+        agreed, prompt_id, answered_at = 0, job.prompt_id or "", _now()
         while job.state is JobState.SUBMITTING:
             try:
                 if prompt_id in await server.client.queue():
@@ -113,26 +125,24 @@ class Execution:
                 if await server.client.history(prompt_id) is not None:
                     return job, True
             except ServerError:
+                job = await self._without(job, server, _now() - answered_at)
                 await asyncio.sleep(_STRANGER)
             else:
-                agreed += 1
+                agreed, answered_at = agreed + 1, _now()
                 if agreed == 2:
                     break
                 await asyncio.sleep(_CERTAIN)
-            job = await self._store.get(job.id) or job
+            if job.state is JobState.SUBMITTING:
+                job = await self._store.get(job.id) or job
         return job, False
 
     async def _await_end(self, job: Job, server: Server, watch: Watch) -> Job:
         """Follow the prompt until history has it."""
         prompt_id, missed, unreadable = job.prompt_id or "", 0, 0
+        began = answered_at = _now()
         while True:
-            silent = not watch.finished and not await self._something_heard(server, watch)
-            if watch.started and job.state is JobState.QUEUED:
-                job = await self._store.move(job, JobState.RUNNING)
-                self._publisher.show_progress(job, watch.progress)
-            elif silent or watch.disturbed:
-                watch.disturbed = False
-                job = await self._store.get(job.id) or job
+            silent = not (watch.finished or await self._something_heard(server, watch, answered_at))
+            job = await self._kept(job, watch, silent)
             if job.state not in (JobState.QUEUED, JobState.RUNNING):
                 return job
             if not watch.finished and not silent:
@@ -143,32 +153,51 @@ class Execution:
                 waits = prompt_id in queue
                 watch.started |= prompt_id in queue.running
                 entry = None if waits else await server.client.history(prompt_id)
+                missed = 0 if waits else missed + 1
+                if entry is None and missed >= _LOOKS:
+                    return await self._forgotten(job, server)
             except ServerError as error:
                 unreadable += not isinstance(error, ServerUnavailable)
                 if unreadable > _LOOKS:
                     log.warning("job %s: %s", job.short_id, error)
-                    note = say("The server's answer could not be read.")
-                    return await self._store.move(job, JobState.FAILED, note=note)
+                    return await self._fail(job, say("The server's answer could not be read."))
+                job = await self._without(job, server, _now() - answered_at)
+                if job.state not in (JobState.QUEUED, JobState.RUNNING):
+                    return job
                 await asyncio.sleep(_STRANGER)
                 continue
+            answered_at = _now()
             if entry is not None:
                 return await self._ended(job, server, entry)
-            missed = 0 if waits else missed + 1
-            if missed >= _LOOKS:
-                log.warning("job %s: %s no longer knows it", job.short_id, server.name)
-                return await self.requeue(job)
+            if waits and await self._is_stuck(job, server, queue, began):
+                return await self._leave(job, server, queue)
             if watch.finished:
                 await asyncio.sleep(_SETTLING)
 
-    async def _something_heard(self, server: Server, watch: Watch) -> bool:
+    async def _kept(self, job: Job, watch: Watch, silent: bool) -> Job:
+        """The job with what the socket told of it; after a silence, as it is stored."""
+        if watch.started and job.state is JobState.QUEUED:
+            return await self._store.move(job, JobState.RUNNING)
+        if watch.outputs_changed and job.state is JobState.RUNNING:
+            watch.outputs_changed = False
+            known = (each for each in job.outputs if each.node_id not in watch.outputs)
+            # what it saved and told outlives the server's history
+            told = watch.outputs.values()
+            outputs = (*known, *(each for one in told for each in saved(one.files)))
+            texts = tuple(dict.fromkeys([*job.texts, *(t for one in told for t in one.texts)]))
+            return await self._store.keep(job, replace(job, outputs=outputs, texts=texts))
+        if silent or watch.disturbed:
+            watch.disturbed = False
+            return await self._store.get(job.id) or job
+        return job
+
+    async def _something_heard(self, server: Server, watch: Watch, since: float) -> bool:
         """False after a silence: then the socket cannot be trusted, and the server is asked."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
         while True:
             stranger = watch.client_id != server.client_id
             # A prompt that waits is silent, so the one before it speaks for both.
             spoke = watch.heard_at if watch.started or stranger else server.heard_at
-            left = max(spoke, began) + (_STRANGER if stranger else _SILENCE) - clock()
+            left = max(spoke, since) + (_STRANGER if stranger else _SILENCE) - _now()
             if left <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
@@ -186,7 +215,7 @@ class Execution:
             outputs = entry.saved
             if not outputs and not entry.texts:
                 note = say("The workflow ran but saved nothing. It needs a Save Image node.")
-                return await self._store.move(job, JobState.FAILED, note=note, finished_at=now)
+                return await self._fail(job, note, finished_at=now)
             return await self._store.move(
                 job,
                 JobState.EXECUTED,
@@ -196,26 +225,100 @@ class Execution:
                 finished_at=now,
             )
         log.warning("job %s failed on %s: %s", job.short_id, server.name, entry.failure)
+        ran_out = entry.failure is not None and entry.failure.out_of_memory
+        if ran_out and job.memory is None and self._servers.able(job.request.graph, server.memory):
+            return await self._give_back(job, memory=server.memory, attempt=job.attempt)
         note = explain_failure(entry, job.request.graph)
-        return await self._store.move(
-            job, JobState.FAILED, note=note, seconds=entry.seconds, finished_at=now
-        )
+        return await self._fail(job, note, seconds=entry.seconds, finished_at=now)
 
-    async def requeue(self, job: Job) -> Job:
-        """Back into our queue, where it keeps its place; after three attempts it failed."""
+    # A server that is not as it should be
+
+    async def _forgotten(self, job: Job, server: Server) -> Job:
+        """The server restarted, or somebody cleared its history."""
+        log.warning("job %s: %s no longer knows it", job.short_id, server.name)
+        if outputs := await left_behind(job, server.client):
+            return await self._store.move(
+                job, JobState.EXECUTED, outputs=outputs, finished_at=datetime.now(UTC)
+            )
+        return await self.requeue(job, died=job.state is JobState.RUNNING)
+
+    async def _without(self, job: Job, server: Server, seconds: float) -> Job:
+        """The job while its server has not answered for so long: it waits, moves or expires."""
+        job = await self._store.get(job.id) or job
+        if job.state not in (JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING):
+            return job
+        if expired(job):
+            server.abandon(job.prompt_id)
+            return await self.expire(job)
+        able = self._servers.able(job.request.graph, job.memory)
+        if seconds > _ABSENT and any(each is not server for each in able):
+            log.warning("job %s: %s is away; another takes it", job.short_id, server.name)
+            server.abandon(job.prompt_id)
+            return await self.requeue(job)
+        return job
+
+    async def _is_stuck(self, job: Job, server: Server, queue: Queue, since: float) -> bool:
+        if server.stuck is not None:
+            return True
+        still = min(server.still_for(queue), _now() - since)
+        if not queue.running:
+            return still > _IDLE_QUEUE
+        if job.prompt_id not in queue.running:
+            return still > _FOREIGN_RUN
+        if still <= _IDLE_QUEUE:
+            return False
+        typical = await self._store.typical_seconds(job.request.workflow)
+        return still > (_UNKNOWN_RUN if typical is None else max(_IDLE_QUEUE, 2 * typical))
+
+    async def _leave(self, job: Job, server: Server, queue: Queue) -> Job:
+        """The server takes prompts and does not run them: this one is taken back."""
+        prompt_id = job.prompt_id or ""
+        ran = prompt_id in queue.running
+        server.put_aside(queue)
+        try:
+            await self._stop(prompt_id, server)
+            queue = await server.client.queue()
+            if not ran and prompt_id not in queue:
+                entry = await server.client.history(prompt_id)
+                if entry is not None:
+                    return await self._ended(job, server, entry)
+                return await self._give_back(job)
+        except ServerError as error:
+            log.warning("job %s may still run on %s: %s", job.short_id, server.name, error)
+        server.abandon(job.prompt_id)
+        return await self.requeue(job, died=ran)
+
+    async def requeue(self, job: Job, *, died: bool = False) -> Job:
+        """Back into our queue, where it keeps its place; after three attempts it failed.
+
+        *died*: the server did, while it ran the job.
+        """
+        deaths = job.deaths + died
+        if deaths >= _DEATHS:
+            log.error("job %s: its server died twice while it ran it", job.short_id)
+            note = say("The server stopped working twice while it ran this, so I gave it up.")
+            return await self._fail(job, note, deaths=deaths)
         if job.attempt >= _ATTEMPTS:
             note = say("The server lost this job several times. Try again later.")
-            return await self._store.move(job, JobState.FAILED, note=note)
-        return await self._give_back(job, attempts=job.attempt)
+            return await self._fail(job, note)
+        return await self._give_back(job, attempt=job.attempt, deaths=deaths)
 
-    async def _give_back(self, job: Job, attempts: int | None = None) -> Job:
-        """Without *attempts*: what was never taken is no attempt."""
-        done = job.attempt - 1 if attempts is None else attempts
-        job = await self._store.move(
-            job, JobState.PENDING, server=None, prompt_id=None, attempt=done
-        )
+    async def _give_back(self, job: Job, **changes: Any) -> Job:
+        """Without *attempt*: what was never taken is no attempt."""
+        changes = {"attempt": job.attempt - 1, "outputs": (), "texts": ()} | changes
+        job = await self._store.move(job, JobState.PENDING, server=None, prompt_id=None, **changes)
         self._publisher.show_progress(job, RunProgress.of(job.request.graph))
         return job
+
+    async def expire(self, job: Job) -> Job:
+        note = say("No server could run this within a day. Ask for it again.")
+        return await self._store.move(job, JobState.EXPIRED, note=note, outputs=(), texts=())
+
+    async def _fail(self, job: Job, note: str, **changes: Any) -> Job:
+        """Of what failed nothing is shown, so nothing is kept."""
+        return await self._store.move(
+            job, JobState.FAILED, note=note, outputs=(), texts=(), **changes
+        )
 
     async def stop(self, job: Job, server: Server) -> None:
         """Only ever this prompt: deleted while it waits, interrupted by its id while it runs.
@@ -240,3 +343,11 @@ class Execution:
                 return
             await server.client.interrupt(prompt_id)
             await asyncio.sleep(1)
+
+
+def expired(job: Job) -> bool:
+    return datetime.now(UTC) - job.request.created_at > _PATIENCE
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -88,6 +88,7 @@ class Request:
     by_token: bool = False  # private, or where the bot is no member: see bot/answers.py
     keep_metadata: bool = False  # the workflow may stay in the files that are posted
     spoiler: bool = False  # pictures are posted hidden
+    nsfw: bool = False  # only for channels that Discord restricts by age
     nth: int = 0  # of several that one interaction asked for
     locale: str = "en-US"  # Discord's code of the person's language
 
@@ -98,6 +99,8 @@ class Job:
 
     *message_id* is the placeholder's; None until Discord has acknowledged the command.
     *told*: a person can see the end. *messages*: those of the result already posted, in order.
+    *outputs* and *texts* grow while it runs. *deaths*: how often its server forgot it while it ran.
+    *memory*: a server with no more VRAM than these bytes ran out of it.
     """
 
     request: Request
@@ -112,6 +115,8 @@ class Job:
     seconds: float | None = None  # run time on the server
     messages: tuple[int, ...] = ()
     told: bool = False
+    deaths: int = 0
+    memory: int | None = None
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
 

@@ -12,11 +12,13 @@ from bot.cards import waiting_card
 from bot.delivery import Delivery
 from bot.errors import StoreError
 from bot.jobs import Job, JobState
+from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.servers import Servers
 from bot.store import Store
 
 log = logging.getLogger(__name__)
 
+_NOT_NOW = (DeliveryDelayed, Undeliverable)
 _EVERY = 10.0  # seconds
 _TOLD = 20  # of the first in line; those behind have time
 
@@ -67,7 +69,7 @@ class Line:
         up = self._up()
         try:
             await self._delivery.show_place(now, place, begins_at(place, seconds, up), up > 0)
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+        except (*_NOT_NOW, discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.info("job %s was not told its place: %s", job.short_id, error)
 
     def _up(self) -> int:

@@ -86,6 +86,7 @@ def build(
         by_token=wish.private or author.by_token,
         keep_metadata=workflow.sidecar.keep_metadata,
         spoiler=workflow.sidecar.spoiler,
+        nsfw=workflow.sidecar.nsfw,
         locale=author.locale,
     )
 

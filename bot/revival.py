@@ -40,7 +40,8 @@ class Revival:
         self._delivery = delivery
 
     async def show(self, interaction: discord.Interaction, job: Job) -> None:
-        source = self._from_server if job.request.by_token else self._from_discord
+        public = job.messages and not job.request.by_token
+        source = self._from_discord if public else self._from_server
         async with source(job) as (files, told):
             pages = await self._delivery.pack(job, files)
             first, limit = 1, self._delivery.limit_of(job)

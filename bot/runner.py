@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from bot.errors import StoreError
-from bot.execution import Execution
+from bot.execution import Execution, expired
 from bot.jobs import ON_SERVER, Job, JobState
 from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers
@@ -42,7 +42,7 @@ class Runner:
         self._servers = servers
         self._publisher = publisher
         self._spool = spool
-        self._execution = Execution(store, publisher, uploads)
+        self._execution = Execution(store, servers, publisher, uploads)
         self._wake = asyncio.Event()
         self._following: dict[str, asyncio.Task[None]] = {}
         self._expected: dict[str, float] = {}  # jobs that are being answered, since when
@@ -83,6 +83,9 @@ class Runner:
         """Follow what nobody follows: an earlier process left it, or its task broke off."""
         for job in await self._store.in_flight():
             self._follow(job)
+        for job in await self._store.pending(_AHEAD):
+            if expired(job):
+                self._follow(await self._execution.expire(job))
         now = asyncio.get_running_loop().time()
         self._expected = {n: at for n, at in self._expected.items() if now - at < _UNANSWERED}
         for job in await self._store.unacknowledged():
@@ -124,7 +127,7 @@ class Runner:
             )
             self._follow(await self._store.move(job, JobState.FAILED, note=note))
             return True
-        server = self._servers.place_for(graph)
+        server = self._servers.place_for(graph, job.memory)
         if server is None:
             return False
         claimed = job.to(
@@ -211,13 +214,13 @@ class Runner:
         server = self._server_of(job)
         if server is None and job.outputs:
             note = say("The server that has this picture is no longer set up.")
-            return await self._store.move(job, JobState.FAILED, note=note)
+            return await self._store.move(job, JobState.FAILED, note=note, outputs=())
         client = server.client if server else None
         too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
         async with self._spool.fetched(job, client, until=too_late) as (files, lost):
             if lost and not files:
                 note = say("The picture is no longer on the server.")
-                return await self._store.move(job, JobState.FAILED, note=note)
+                return await self._store.move(job, JobState.FAILED, note=note, outputs=())
             pages = await self._publisher.pack(job, files)
             while len(job.messages) < len(pages):
                 try:
@@ -227,7 +230,10 @@ class Runner:
                     log.warning("job %s cannot be posted: %s", job.short_id, error)
                     if job.messages:  # what stands there already is not turned into a failure
                         break
-                    return await self._store.move(job, JobState.FAILED, note=error.args[0])
+                    note = error.args[0]
+                    if job.outputs:
+                        note = say("{why} `/history` shows the result.", why=note)
+                    return await self._store.move(job, JobState.FAILED, note=note)
                 job = await self._store.keep(job, _shown(job, message_id))
         return await self._store.move(job, JobState.POSTED, told=True)
 

@@ -12,9 +12,11 @@ from weakref import WeakKeyDictionary
 
 from comfy.client import ComfyClient, Socket
 from comfy.errors import ServerError, ServerUnavailable
-from comfy.events import Event, Executing, Finished, Progress, Started
+from comfy.events import Event, Executed, Executing, Finished, Progress, Started
 from comfy.graph import Graph
+from comfy.models import Queue
 from comfy.nodes import NodeTypes, merged, missing_models, missing_nodes
+from comfy.phrases import say
 from comfy.progress import RunProgress
 from comfy.workflow import Workflow
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 SLOTS = 2  # one prompt runs, one waits: the GPU never idles, and the order stays ours
 _RETRY = (1.0, 30.0)  # seconds between attempts to connect: from, to
 _LEARN_EVERY = 600.0  # people add models while ComfyUI runs
+_LOOK_EVERY = 30.0  # seconds, whether one that was stuck goes on
 
 
 @dataclass(slots=True)
@@ -38,12 +41,17 @@ class Watch:
     finished: bool = False
     disturbed: bool = False
     heard_at: float = 0.0  # loop time of its last event
+    outputs: dict[str, Executed] = field(default_factory=dict)  # by node
+    outputs_changed: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, event: Event) -> None:
         match event:
             case Started() | Executing() | Progress():
                 self.started = True
+            case Executed(_, node_id):
+                self.started = self.outputs_changed = True
+                self.outputs[node_id] = event
             case Finished():
                 self.finished = True
         self.progress = self.progress.after(event)
@@ -62,10 +70,15 @@ class Server:
         self.client = client
         self.nodes: NodeTypes = {}
         self.version = "unknown"
+        self.memory = 0  # bytes of VRAM
         self.problem: str | None = "not connected yet"
         self.heard_at = 0.0  # loop time of the last event of any of our prompts
         self.holding: set[str] = set()  # ids of the jobs in its slots
         self.client_id: str | None = None
+        self.stuck: tuple[str, ...] | None = None  # what ran when it was put aside
+        self._running: tuple[str, ...] | None = None
+        self._still_since = 0.0
+        self._abandoned: set[str] = set()
         self._watches: dict[str, Watch] = {}
         self._changed = asyncio.Event()
         self._doubts: asyncio.Queue[ServerError] = asyncio.Queue()
@@ -112,6 +125,27 @@ class Server:
         self.problem = str(error)
         self._doubts.put_nowait(error)
 
+    def still_for(self, queue: Queue) -> float:
+        """Seconds in which nothing moved: the same prompt runs, and no event of ours came."""
+        now = asyncio.get_running_loop().time()
+        if queue.running != self._running:
+            self._running, self._still_since = queue.running, now
+        self._still_since = max(self._still_since, self.heard_at)
+        return now - self._still_since
+
+    def put_aside(self, queue: Queue) -> None:
+        """It answers and runs nothing: out of rotation until it moves or starts anew."""
+        if self.stuck is None:
+            log.error("server %s takes prompts and does not run them: restart it", self.name)
+            self.stuck = queue.running
+            self.problem = say("it takes prompts and does not run them. Restart it.")
+            for watch in self._watches.values():
+                watch.disturb()
+
+    def abandon(self, prompt_id: str | None) -> None:
+        """Somebody else runs it: this server is to drop it when it answers again."""
+        self._abandoned.add(prompt_id or "")
+
     async def wait_up(self) -> None:
         while not self.up:
             self._changed.clear()
@@ -140,9 +174,11 @@ class Server:
         async with self.client.connect() as socket:
             self.client_id = socket.client_id
             self._doubts = asyncio.Queue()
+            self.stuck = None  # a new socket is most often a new process
             tasks = [
                 asyncio.create_task(self._listen(socket)),
                 asyncio.create_task(self._learn(on_change)),
+                asyncio.create_task(self._notice_moves(on_change)),
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -163,15 +199,38 @@ class Server:
 
     async def _learn(self, on_change: Callable[[], None]) -> None:
         while True:
-            self.version = (await self.client.system_stats()).version
+            await self._drop_abandoned()
+            stats = await self.client.system_stats()
+            self.version = stats.version
+            self.memory = max((each.vram_total for each in stats.devices), default=0)
             self.nodes = await self.client.object_info()
-            if not self.up:
-                log.info("server %s is up: ComfyUI %s", self.name, self.version)
-            self.problem = None
-            self._announce(on_change)
+            self._is_up(on_change)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LEARN_EVERY):
                     raise await self._doubts.get()
+
+    def _is_up(self, on_change: Callable[[], None]) -> None:
+        if self.stuck is not None:
+            return
+        if not self.up:
+            log.info("server %s is up: ComfyUI %s", self.name, self.version)
+        self.problem = None
+        self._announce(on_change)
+
+    async def _drop_abandoned(self) -> None:
+        for prompt_id in tuple(self._abandoned):
+            await self.client.delete_queued(prompt_id)
+            if prompt_id in (await self.client.queue()).running:
+                await self.client.interrupt(prompt_id)
+            self._abandoned.discard(prompt_id)
+
+    async def _notice_moves(self, on_change: Callable[[], None]) -> None:
+        while True:
+            stuck = self.stuck
+            await asyncio.sleep(_LOOK_EVERY)
+            if stuck is not None and (await self.client.queue()).running != stuck:
+                self.stuck = None
+                self._is_up(on_change)
 
     def _announce(self, on_change: Callable[[], None]) -> None:
         self._changed.set()
@@ -216,15 +275,19 @@ class Servers(Mapping[str, Server]):
     def have_room(self) -> bool:
         return any(each.has_room for each in self.values())
 
-    def place_for(self, graph: Graph) -> Server | None:
-        """The emptiest server with room that can run it.
+    def able(self, graph: Graph, memory: int | None = None) -> list[Server]:
+        """Those that are up and can run it, with more VRAM than *memory* bytes.
 
         One that lacks a model comes into question only where all do: then its own answer says
         what is missing.
         """
         able = [s for s in self.values() if s.up and not missing_nodes(graph, s.nodes)]
-        able = [s for s in able if not missing_models(graph, s.nodes)] or able
-        free = [each for each in able if each.has_room]
+        able = [s for s in able if memory is None or s.memory > memory]
+        return [s for s in able if not missing_models(graph, s.nodes)] or able
+
+    def place_for(self, graph: Graph, memory: int | None = None) -> Server | None:
+        """The emptiest one with room."""
+        free = [each for each in self.able(graph, memory) if each.has_room]
         return min(free, key=lambda each: len(each.holding), default=None)
 
     def missing_everywhere(self, graph: Graph) -> set[str]:

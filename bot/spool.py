@@ -100,15 +100,18 @@ class Spool:
             delay = min(delay * 2, _PATIENCE[1])
 
     async def _fetch(self, client: ComfyClient, file: OutputFile, path: Path) -> SpooledFile:
-        size = 0
+        size, begin = 0, b""
         async with client.view(file) as stream:
             target = await asyncio.to_thread(path.open, "wb")
             try:
                 async for chunk in stream.iter_chunked(_CHUNK):
                     size += len(chunk)
+                    begin = begin or chunk
                     await asyncio.to_thread(target.write, chunk)
             finally:
                 await asyncio.to_thread(target.close)
         if size == 0:
             raise ServerError(f"{client.url} sent an empty {file.filename}")
+        if begin.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+            raise ServerError(f"{client.url} sent a web page for {file.filename}")  # a login, say
         return SpooledFile(path, file.filename, size)

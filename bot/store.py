@@ -136,8 +136,9 @@ class Store:
         return await self._many(jobs.c.user_id == user_id, order=jobs.c.number.desc(), limit=limit)
 
     async def search(self, search: Search, limit: int) -> list[Job]:
-        """Finished ones, newest first."""
-        where = [jobs.c.user_id == search.user_id, jobs.c.state == JobState.POSTED]
+        """Those with a result, newest first; one that Discord did not let us post is one too."""
+        unposted = (jobs.c.state == JobState.FAILED) & (jobs.c.outputs != "[]")
+        where = [jobs.c.user_id == search.user_id, (jobs.c.state == JobState.POSTED) | unposted]
         if search.guild_id is not None:
             where += [jobs.c.guild_id == search.guild_id, sa.not_(jobs.c.by_token)]
         if search.workflow is not None:
@@ -146,11 +147,13 @@ class Store:
             where.append(jobs.c.text.icontains(search.text, autoescape=True))
         return await self._many(*where, order=jobs.c.number.desc(), limit=limit)
 
-    async def typical_seconds(self) -> float | None:
+    async def typical_seconds(self, workflow: str | None = None) -> float | None:
         """What the last fifty results took on a server, on average."""
         last = sa.select(jobs.c.seconds).where(
             jobs.c.state == JobState.POSTED, jobs.c.seconds.is_not(None)
         )
+        if workflow is not None:
+            last = last.where(jobs.c.workflow == workflow)
         last = last.order_by(jobs.c.number.desc()).limit(50)
         query = sa.select(sa.func.avg(last.subquery().c.seconds))
         found: float | None = (await self._execute(query)).scalar_one()
@@ -266,6 +269,10 @@ class Store:
                 await self._write(sa.insert(tokens).values(job_id=job_id, **row))
         old = (token.at - _DAY).timestamp()
         await self._write(sa.delete(tokens).where(tokens.c.at < old))
+
+    async def expire_token(self, job_id: str) -> None:
+        """It is waited for another one."""
+        await self._write(sa.update(tokens).where(tokens.c.job_id == job_id).values(at=0.0))
 
     async def token(self, job_id: str) -> Token | None:
         query = sa.select(tokens).where(tokens.c.job_id == job_id)

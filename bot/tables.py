@@ -49,6 +49,9 @@ jobs = sa.Table(
     sa.Column("locale", sa.String(10), nullable=False, server_default="en-US"),
     sa.Column("spoiler", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("nsfw", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("memory", sa.BigInteger),
     sa.UniqueConstraint("id", name="uq_jobs_id"),
     sa.UniqueConstraint("interaction_id", "nth", name="jobs_asked_once"),
     sa.Index("jobs_by_state", "state", "number"),
@@ -93,6 +96,13 @@ presets = sa.Table(
     sa.Column("wish", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.UniqueConstraint("user_id", "name", name="presets_by_name"),
+)
+bans = sa.Table(
+    "bans",
+    metadata,
+    sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("user_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.Text, nullable=False),
 )
 tokens = sa.Table(
     "tokens",

@@ -14,13 +14,14 @@ from discord.ext import commands
 
 from bot.app import Comfycord, answered
 from bot.cards import WORDS, collect_row, fitting, layout, state_word, status_lines
+from bot.delivery import is_adult
 from bot.errors import StoreError, UserError
 from bot.jobs import Job, JobState
 from bot.languages import Language, language_of
 from bot.store import Search
 from bot.texts import bar, neutral
 from cogs.controls import Item, Select, cancel, may_manage
-from cogs.transformers import Choices, Interaction, choices, is_adult
+from cogs.transformers import Choices, Interaction, choices
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ class ShowAgain(ui.DynamicItem[Select], template=r"history:show"):
 
 async def show_again(interaction: Interaction, job: Job) -> None:
     """The result as a new message with its files and buttons, wherever its first one is."""
-    if job.state is not JobState.POSTED:
+    if job.state is not JobState.POSTED and not (job.state is JobState.FAILED and job.outputs):
         raise UserError(
             say(
                 "`{job}` has no result: {state}. {note}",

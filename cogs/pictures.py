@@ -17,6 +17,7 @@ from discord.ext import commands
 
 from bot.app import Comfycord, answered
 from bot.cards import SPOILER, layout, pictures_in
+from bot.delivery import is_adult
 from bot.errors import UserError, explain
 from bot.jobs import Job
 from bot.languages import Language, language, language_of
@@ -28,7 +29,6 @@ from cogs.transformers import (
     Interaction,
     author,
     find_workflow,
-    is_adult,
     usable_workflows,
 )
 from comfy.parameters import Role

@@ -7,6 +7,7 @@ from discord import app_commands
 
 from bot.answers import is_stranger
 from bot.app import Comfycord
+from bot.delivery import is_adult
 from bot.errors import UserError
 from bot.requests import Author, may_use, open_parameters, target_nodes
 from bot.texts import neutral
@@ -37,12 +38,6 @@ def author(interaction: Interaction) -> Author:
         adult=is_adult(interaction.channel),
         locale=str(interaction.locale),
     )
-
-
-def is_adult(channel: object) -> bool:
-    """Whether Discord restricts it by age; of a thread its channel."""
-    is_nsfw = getattr(channel, "is_nsfw", None)
-    return bool(is_nsfw and is_nsfw())
 
 
 def moderates(interaction: Interaction) -> bool:

@@ -163,15 +163,25 @@ class ComfyClient:
     @asynccontextmanager
     async def view(self, file: OutputFile) -> AsyncIterator[aiohttp.StreamReader]:
         """The file's bytes as a stream. `type` is always sent: a temp file is 404 without it."""
-        query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
         timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT, sock_read=_DOWNLOAD_STALL)
-        async with self._request("GET", "view", query=query, timeout=timeout) as response:
+        async with self._request("GET", "view", query=_query(file), timeout=timeout) as response:
             if response.status == 404:
                 raise FileGone(f"{self.url} no longer has {file.filename}")
             await self._raise_for_status(response)
             if response.content_type == "text/html":
                 raise self._not_comfyui()
             yield response.content
+
+    async def last_bytes(self, file: OutputFile, number: int) -> bytes | None:
+        """None if there is no such file; nothing if something in between gives no parts of it."""
+        wanted = {"Range": f"bytes=-{number}"}
+        async with self._request("GET", "view", query=_query(file), headers=wanted) as response:
+            if response.status in (404, 416):
+                return None
+            if response.status == 206:
+                return await response.read()
+            await self._raise_for_status(response)
+            return b""
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator["Socket"]:
@@ -229,6 +239,7 @@ class ComfyClient:
         *,
         data: aiohttp.FormData | None = None,
         query: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
@@ -236,7 +247,7 @@ class ComfyClient:
                 method,
                 self._url / path,
                 params=query,
-                headers=self._headers,
+                headers={**self._headers, **(headers or {})},
                 ssl=self._ssl,
                 allow_redirects=False,
                 timeout=timeout or aiohttp.ClientTimeout(total=_ANSWER, sock_connect=_CONNECT),
@@ -303,6 +314,10 @@ class ComfyClient:
         return ServerUnavailable(
             say("{server} does not answer: {cause}", server=self.url, cause=cause)
         )
+
+
+def _query(file: OutputFile) -> dict[str, str]:
+    return {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
 
 
 def _uploaded_name(told: Any) -> str:

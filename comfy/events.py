@@ -5,6 +5,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from comfy.models import OutputFile, outputs_of
+
 # Every step repeats the state of all nodes in a `progress_state`, quadratic in the graph's size;
 # `progress` says the same of the node that runs. So the big frame is dropped before parsing.
 _SKIPPED = '{"type": "progress_state"'
@@ -38,6 +40,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Executed:
+    """A node put something out, which stays even if the server forgets the prompt."""
+
+    prompt_id: str
+    node_id: str
+    files: tuple[OutputFile, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The prompt left the queue, well or badly; from now on `/history` knows how.
 
@@ -56,7 +68,7 @@ class Preview:
     picture: bytes
 
 
-Event = Started | Cached | Executing | Progress | Finished | Preview
+Event = Started | Cached | Executing | Progress | Executed | Finished | Preview
 
 
 _PREVIEW_WITH_METADATA = 4  # the other kinds of frames do not tell whose they are
@@ -100,7 +112,16 @@ def parse_text(text: str) -> Event | None:
             return Executing(prompt_id, str(data.get("display_node") or data.get("node")))
         case {"type": "progress", "data": {"prompt_id": str(prompt_id)} as data}:
             return _progress(prompt_id, data)
+        case {"type": "executed", "data": {"prompt_id": str(prompt_id), "output": dict(output)}}:
+            return _executed(prompt_id, str(message["data"].get("node")), output)
     return None
+
+
+def _executed(prompt_id: str, node_id: str, output: dict[str, Any]) -> Executed | None:
+    try:
+        return Executed(prompt_id, node_id, *outputs_of({node_id: output}))
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return None
 
 
 def _progress(prompt_id: str, data: dict[str, Any]) -> Progress | None:

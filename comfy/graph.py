@@ -179,10 +179,21 @@ def with_output_folder(graph: Graph, job_id: str) -> Graph:
     return with_inputs(
         graph,
         {
-            InputRef(
-                node_id, "filename_prefix"
-            ): f"comfycord/{job_id}/{re.sub(r'[^A-Za-z0-9_-]', '_', node_id)}"
-            for node_id, node in graph.items()
-            if "filename_prefix" in node["inputs"]
+            InputRef(node_id, "filename_prefix"): f"comfycord/{job_id}/{_file_name(node_id)}"
+            for node_id in savers(graph)
         },
     )
+
+
+def savers(graph: Graph) -> list[str]:
+    """The nodes that write files which outlive the server's process."""
+    return [node_id for node_id, node in graph.items() if "filename_prefix" in node["inputs"]]
+
+
+def saved_picture(node_id: str, number: int) -> str:
+    """What SaveImage makes of the prefix of `with_output_folder`; *number* is 1 for the first."""
+    return f"{_file_name(node_id)}_{number:05}_.png"
+
+
+def _file_name(node_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", node_id)

@@ -103,7 +103,7 @@ class HistoryEntry:
     @property
     def saved(self) -> tuple[OutputFile, ...]:
         """What was saved; previews only where nothing was."""
-        return tuple(each for each in self.files if each.type == "output") or self.files
+        return saved(self.files) or self.files
 
     @classmethod
     def from_json(cls, prompt_id: str, data: dict[str, Any]) -> Self:
@@ -127,11 +127,16 @@ class HistoryEntry:
                     str(about.get("exception_type", "")),
                     str(about.get("exception_message", "")).strip(),
                 )
-        files, texts = _outputs(data.get("outputs") or {})
+        files, texts = outputs_of(data.get("outputs") or {})
         return cls(prompt_id, ending, files, texts, failure, _seconds(messages))
 
 
-def _outputs(outputs: dict[str, Any]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
+def saved(files: tuple[OutputFile, ...]) -> tuple[OutputFile, ...]:
+    """Those that outlive the server's process."""
+    return tuple(each for each in files if each.type == "output")
+
+
+def outputs_of(outputs: dict[str, Any]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
     """All files and texts, whatever the key: video too comes under `images`."""
     files: list[OutputFile] = []
     texts: list[str] = []

@@ -71,6 +71,7 @@ class StandIn(Worker):
         self.models = MODELS if models is None else dict.fromkeys(MODELS, ()) | dict(models)
         self.any_model = models is None
         self.token = token
+        self.memory = 16 * 2**30
         self.requests: list[tuple[str, str]] = []
         self.sockets: dict[str, Socket] = {}
         self.number = 0
@@ -218,11 +219,10 @@ class StandIn(Worker):
         return web.json_response(self._feature_flags())
 
     async def _system_stats(self, _: web.Request) -> web.Response:
-        memory = 16 * 2**30
         system = {
             "os": "linux" if self.modern else "posix",
-            "ram_total": memory,
-            "ram_free": memory // 2,
+            "ram_total": self.memory,
+            "ram_free": self.memory // 2,
             "comfyui_version": self.version,
             "python_version": "3.11",
             "pytorch_version": "none: pictures are painted",
@@ -230,8 +230,8 @@ class StandIn(Worker):
             "argv": ["standin"],
         }
         device: Json = {"name": "stand-in", "type": "cpu", "index": None}
-        device |= {"vram_total": memory, "vram_free": memory // 2}
-        device |= {"torch_vram_total": memory, "torch_vram_free": memory // 2}
+        device |= {"vram_total": self.memory, "vram_free": self.memory // 2}
+        device |= {"torch_vram_total": self.memory, "torch_vram_free": self.memory // 2}
         return web.json_response({"system": system, "devices": [device]})
 
     def _info(self) -> Json:

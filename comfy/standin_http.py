@@ -80,7 +80,14 @@ def view(files: Files, request: web.Request) -> web.Response:
         kind = "application/octet-stream"
         headers = {"Content-Disposition": f'attachment; filename="{place.filename}"'}
     headers["X-Content-Type-Options"] = "nosniff"
-    return web.Response(body=files[place], content_type=kind, headers=headers)
+    try:
+        part = request.http_range
+    except ValueError:
+        return web.Response(status=416)
+    whole = part.start is None and part.stop is None
+    return web.Response(
+        status=200 if whole else 206, body=files[place][part], content_type=kind, headers=headers
+    )
 
 
 def _converted(data: bytes, preview: str | None, channel: str | None) -> tuple[bytes, str]:

@@ -23,7 +23,7 @@ from comfy.errors import (
     ServerError,
     ServerUnavailable,
 )
-from comfy.events import Cached, Executing, Finished, Preview, Progress, Started
+from comfy.events import Cached, Executed, Executing, Finished, Preview, Progress, Started
 from comfy.models import Ending, OutputFile
 from tests.comfy.calls import CALLS, ID, Call
 from tests.fakes.hearing import HearingComfyUI, basic
@@ -551,7 +551,7 @@ async def test_a_socket_tells_of_the_prompts_of_its_client_id(client: ComfyClien
         seen = await events(connection)
 
     kinds = {type(event) for event in seen}
-    assert kinds == {type(None), Started, Cached, Executing, Progress, Preview, Finished}
+    assert kinds == {type(None), Started, Cached, Executing, Progress, Preview, Executed, Finished}
     assert {event.prompt_id for event in seen if event is not None} == {prompt_id}
 
 

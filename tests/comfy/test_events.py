@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy.events import Cached, Event, Executing, Finished, Progress, Started, parse_text
+from comfy.events import (
+    Cached,
+    Event,
+    Executed,
+    Executing,
+    Finished,
+    Progress,
+    Started,
+    parse_text,
+)
+from comfy.models import OutputFile
 from tests.fakes.recordings import recorded
 
 JOB = "0c9f0b3e-5a43-4c5c-8f7e-2f6f4d4f8a11"
@@ -30,7 +40,7 @@ def test_a_recorded_job_reads_from_its_start_to_its_end() -> None:
     told = events("a1_txt2img_success")
 
     assert [type(event) for event in told[:2]] == [Started, Cached]
-    assert {type(event) for event in told[2:-1]} == {Executing, Progress}
+    assert {type(event) for event in told[2:-1]} == {Executing, Progress, Executed}
     assert told[-1] == Finished(told[0].prompt_id)
     assert len({event.prompt_id for event in told}) == 1
 
@@ -56,6 +66,10 @@ def test_a_recorded_job_reads_from_its_start_to_its_end() -> None:
             Progress(JOB, "12:5", 1, 2),
         ),
         (frame("progress", prompt_id=JOB, value=1, max=2), Progress(JOB, "", 1, 2)),
+        (
+            frame("executed", prompt_id=JOB, node="9", output={"images": [{"filename": "a.png"}]}),
+            Executed(JOB, "9", (OutputFile("9", "a.png"),), ()),
+        ),
     ],
     ids=[
         "start",
@@ -70,6 +84,7 @@ def test_a_recorded_job_reads_from_its_start_to_its_end() -> None:
         "a step in a subgraph that grew at run time",
         "a step in a subgraph of the editor",
         "a step of no node",
+        "what a node put out",
     ],
 )
 def test_what_is_needed_is_read(text: str, event: Event) -> None:

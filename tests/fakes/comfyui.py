@@ -38,6 +38,9 @@ class FakeComfyUI(StandIn):
         self._answering = asyncio.Event()
         self._answering.set()
         self._lose_answer = False
+        self._refusing = False
+        self._after_outputs = asyncio.Event()
+        self._after_outputs.set()
 
     def hold(self) -> None:
         """Let jobs wait from now on: before their sampler, or before their first node."""
@@ -46,6 +49,21 @@ class FakeComfyUI(StandIn):
     def finish(self) -> None:
         """Let the held job go on, and all after it."""
         self._gate.set()
+
+    def hold_after_outputs(self) -> None:
+        """Let jobs wait when all of their files are written, before history knows it."""
+        self._after_outputs.clear()
+
+    def stop_working(self) -> None:
+        """The worker dies, as of a broken custom node: prompts are taken, and none runs."""
+        self._tasks[0].cancel()
+
+    def refuse(self) -> None:
+        """Cut every connection instead of answering."""
+        self._refusing = True
+
+    def welcome(self) -> None:
+        self._refusing = False
 
     def fail(
         self,
@@ -68,6 +86,7 @@ class FakeComfyUI(StandIn):
         self.number = 0
         self.run = None
         self.held.clear()
+        self._after_outputs.set()
         self._tasks[0] = asyncio.create_task(self.work())
 
     def drop(self) -> None:
@@ -119,6 +138,11 @@ class FakeComfyUI(StandIn):
             self._failing.clear()
             raise failure
 
+    async def _next_node(self, run: Run) -> None:
+        await super()._next_node(run)
+        if not run.todo and not self._after_outputs.is_set():
+            await self.wait(self._after_outputs)
+
     async def run_node(self, run: Run, node_id: str) -> dict[str, Any] | None:
         ahead = [node for node in run.todo if run.class_type(node) in SAMPLERS]
         if self._passed is not run and node_id == (ahead or run.todo)[0]:
@@ -137,6 +161,9 @@ class FakeComfyUI(StandIn):
 
     async def answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         await self._answering.wait()
+        if self._refusing and request.transport:
+            request.transport.abort()
+            return web.Response()
         response = await super().answer(request, handler)
         accepted = request.method == "POST" and request.path.endswith("/prompt")
         if self._lose_answer and accepted and response.status == 200:
