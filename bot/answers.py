@@ -19,13 +19,12 @@ from bot.cards import collect_card
 from bot.errors import StoreError
 from bot.jobs import Job
 from bot.publisher import Undeliverable
-from bot.store import Store, Token
+from bot.store import DEAD, Store, Token
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
-_LIFE = timedelta(minutes=14, seconds=30)  # of a token, with a margin
-_BUTTON_AT = timedelta(minutes=13)
+_BUTTON_AT = timedelta(minutes=13)  # of the fifteen that a token lives
 _LOOK_EVERY = 20.0  # seconds
 _KEPT = timedelta(days=1)  # how long a result waits for its click
 # Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
@@ -33,6 +32,7 @@ FOLLOWUPS = 5
 _UNKNOWN_MESSAGE = 10008
 _DEAD = (10015, 50027)  # Unknown Webhook, Invalid Webhook Token
 _SETTLING = timedelta(seconds=10)  # in which Discord may not know a new token yet
+UNKNOWN = 0  # in place of a message's id
 _ORIGINAL = cast(int, "@original")  # Discord's name for the first answer to an interaction
 
 
@@ -73,31 +73,42 @@ class Answers:
 
     async def edit(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
         """For good: a click is waited for if the token is dead. The id of the message."""
-        return await self._by_token(job, lambda way: _edit(way, layout, files))
+
+        async def edit(way: "_Way") -> int:
+            if way.message_id == UNKNOWN:  # a crash hid which one it was
+                return await self._sent(job, way, layout, files)
+            return await _edit(way, layout, files)
+
+        return await self._by_token(job, edit)
 
     async def try_edit(
         self, job: Job, layout: ui.LayoutView, files: Files | None, *, offer: bool = False
     ) -> None:
         """Left out if the token is dead. *offer*: it shows the button, which stays."""
         found = await self._found(job, wait=False)
-        if found is not None and (offer or found.age <= _BUTTON_AT):
+        if found is None or not (offer or found.age <= _BUTTON_AT):
+            return
+        try:
             await _edit(found, layout, files)
+        except discord.HTTPException as error:
+            if not await self._is_dead(job, found, error):
+                raise
 
     async def send(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
-        async def send(way: _Way) -> int:
-            sent = await way.webhook.send(
-                view=layout,
-                files=files(),
-                ephemeral=job.request.wish.private,
-                allowed_mentions=discord.AllowedMentions.none(),
-                wait=True,
-            )
-            return sent.id
+        return await self._by_token(job, lambda way: self._sent(job, way, layout, files))
 
-        return await self._by_token(job, send)
+    async def _sent(self, job: Job, way: "_Way", layout: ui.LayoutView, files: Files) -> int:
+        sent = await way.webhook.send(
+            view=layout,
+            files=files(),
+            ephemeral=job.request.wish.private,
+            allowed_mentions=discord.AllowedMentions.none(),
+            wait=True,
+        )
+        return sent.id
 
-    async def _by_token(self, job: Job, act: Callable[[_Way], Awaitable[int]]) -> int:
-        """A token may be dead before its time: Discord's clock counts, not ours."""
+    async def _by_token(self, job: Job, act: Callable[["_Way"], Awaitable[int]]) -> int:
+        """With a token that lives: after one that is dead, a click is waited for."""
         while True:
             way = await self._found(job, wait=True)
             assert way is not None
@@ -106,19 +117,31 @@ class Answers:
             except discord.HTTPException as error:
                 if error.code == _UNKNOWN_MESSAGE:
                     raise Undeliverable(say("Its message was deleted.")) from error
-                if error.code not in _DEAD or way.age < _SETTLING:
+                if not await self._is_dead(job, way, error):
                     raise
-                log.info("job %s: its token died after %s", job.short_id, way.age)
-                await self._store.expire_token(job.id)
+
+    async def _is_dead(self, job: Job, way: "_Way", error: discord.HTTPException) -> bool:
+        """Discord's word counts, as clocks jump. What is dead is not asked again."""
+        if error.code not in _DEAD or timedelta(0) <= way.age < _SETTLING:
+            return False
+        log.info("job %s: its token died after %s", job.short_id, way.age)
+        await self._store.expire_token(job.id, way.webhook.token or "")
+        return True
 
     async def find(self, job: Job) -> int | None:
-        """The id of the first answer, if the person sees it."""
+        """The id of the first answer, if the person sees it; 0 if nobody can tell any more."""
         found = await self._found(job, wait=False)
         if found is None:
-            return None
+            return UNKNOWN if await self._store.token(job.id) else None
+        if found.message_id == UNKNOWN:
+            return UNKNOWN
         try:
             return (await found.webhook.fetch_message(found.message_id)).id
-        except discord.NotFound:
+        except discord.HTTPException as error:
+            if await self._is_dead(job, found, error):
+                return UNKNOWN
+            if error.status != 404:
+                raise
             return None
 
     async def keep_reachable(self) -> None:
@@ -129,7 +152,7 @@ class Answers:
             with suppress(StoreError):
                 for job, at in await self._store.open_by_token():
                     age = self._now() - at
-                    if (job.id, at) not in offered and _BUTTON_AT < age < _LIFE:
+                    if (job.id, at) not in offered and age > _BUTTON_AT:
                         offered.add((job.id, at))
                         await self._offer(job)
 
@@ -145,12 +168,13 @@ class Answers:
             if event is not None:
                 event.clear()
             kept = await self._store.token(job.id)
-            if kept is not None and self._now() - kept.at < _LIFE:
+            if kept is not None and kept.at > DEAD:
                 payload = {"id": self._client.application_id, "type": 3, "token": kept.token}
                 # as `interaction.followup` is made; there is no public way from a token alone
                 self._renewed.pop(job.id, None)
                 webhook = discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
-                return _Way(webhook, kept.message_id or _ORIGINAL, self._now() - kept.at)
+                original = _ORIGINAL if kept.message_id is None else kept.message_id
+                return _Way(webhook, original, self._now() - kept.at)
             if event is None:
                 return None
             if self._now() - (job.finished_at or job.request.created_at) > _KEPT:

@@ -45,6 +45,8 @@ class UserError(AppError):
 def explain(error: BaseException) -> str | None:
     """A sentence for the person, or None where the fault is ours and belongs in the log."""
     match error:
+        case StoreError():
+            return say("I am busy or being restarted. Try again in a minute.")
         case UserError() | ParameterError() | LibraryError():
             return _text(error)
         case WorkflowFileError():

@@ -189,6 +189,8 @@ class Runner:
                 if job.state not in ON_SERVER:
                     self._release(job)
             with contextlib.suppress(StoreError):  # the next rounds try again
+                if job.request.by_token:
+                    await self._store.drop_token(job.id)
                 await self._uploads.remove(await self._store.forget_over(job.id))
         finally:
             self._release(job)

@@ -32,6 +32,7 @@ from bot.wishes import Wish
 log = logging.getLogger(__name__)
 
 _DAY = timedelta(days=1)
+DEAD = datetime.fromtimestamp(0, UTC)  # the moment of a token that Discord no longer takes
 _CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _FINAL_STATES = [state for state in JobState if state.final]
@@ -270,9 +271,14 @@ class Store:
         old = (token.at - _DAY).timestamp()
         await self._write(sa.delete(tokens).where(tokens.c.at < old))
 
-    async def expire_token(self, job_id: str) -> None:
-        """It is waited for another one."""
-        await self._write(sa.update(tokens).where(tokens.c.job_id == job_id).values(at=0.0))
+    async def drop_token(self, job_id: str) -> None:
+        """What is told needs none."""
+        await self._write(sa.delete(tokens).where(tokens.c.job_id == job_id))
+
+    async def expire_token(self, job_id: str, token: str) -> None:
+        """Discord no longer takes it; a newer one is left as it is."""
+        mine = (tokens.c.job_id == job_id) & (tokens.c.token == token)
+        await self._write(sa.update(tokens).where(mine).values(at=DEAD.timestamp()))
 
     async def token(self, job_id: str) -> Token | None:
         query = sa.select(tokens).where(tokens.c.job_id == job_id)
@@ -283,7 +289,7 @@ class Store:
 
     async def open_by_token(self) -> list[tuple[Job, datetime]]:
         """With the moment of the newest token."""
-        moments = sa.select(tokens.c.job_id, tokens.c.at)
+        moments = sa.select(tokens.c.job_id, tokens.c.at).where(tokens.c.at > DEAD.timestamp())
         ats = {row.job_id: row.at for row in (await self._execute(moments)).all()}
         untold = jobs.c.by_token & sa.not_(jobs.c.told) & jobs.c.id.in_(ats)
         found = await self._many(untold, order=jobs.c.number.asc())

@@ -12,7 +12,7 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.answers import FOLLOWUPS, is_stranger
+from bot.answers import FOLLOWUPS, UNKNOWN, is_stranger
 from bot.app import Comfycord, answered
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
@@ -198,8 +198,8 @@ async def submit(interaction: Interaction, request: Request) -> None:
         if not await bot.store.add(request):
             log.info("interaction %s came twice", request.interaction_id)
             return
-    if request.by_token and not request.nth:  # later ones are found by their message alone
-        await bot.answers.keep(request.id, interaction.token)
+    if request.by_token:  # a later one is a message of its own, of which nobody knows yet
+        await bot.answers.keep(request.id, interaction.token, UNKNOWN if request.nth else None)
     card = await bot.line.joined(Job(request=request), usage.pending + 1)
     try:
         message_id = await _answer(interaction, card, request)

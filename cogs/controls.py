@@ -59,9 +59,15 @@ async def cancel(interaction: Interaction, job_id: str) -> None:
         raise UserError(say("This job is no longer known."))
     if not may_manage(interaction, job):
         raise UserError(say("Only the person who asked for it, or a moderator, can cancel it."))
+    clicked = interaction.type is discord.InteractionType.component
+    if clicked and job.request.by_token:
+        await bot.answers.keep(job.id, interaction.token)  # it reaches this message again
     if not await bot.runner.cancel(job):
+        if clicked and job.request.by_token and not job.told:
+            await interaction.response.defer()  # its end comes here now
+            return
         raise UserError(say("It is too late to cancel this job."))
-    if interaction.type is discord.InteractionType.component:
+    if clicked:
         ended = await bot.store.get(job_id) or job
         await interaction.response.edit_message(view=failure_card(ended), attachments=[])
     else:

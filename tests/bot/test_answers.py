@@ -11,7 +11,7 @@ import aiohttp
 import discord
 import pytest
 
-from bot.answers import Answers
+from bot.answers import UNKNOWN, Answers
 from bot.app import use_discord_api
 from bot.cards import failure_card, waiting_card
 from bot.jobs import Job, JobState
@@ -205,19 +205,21 @@ async def test_an_answer_that_was_deleted_is_not_found(world: World) -> None:
 async def test_progress_for_a_dead_token_is_left_out(world: World) -> None:
     interaction = await world.asked()
     await world.answers.keep(world.job.id, interaction.token)
-    world.clock.go_on(minutes=14, seconds=31)
+    world.clock.go_on(minutes=15)
+    world.discord.expire_tokens()
     asked = len(world.discord.requests)
 
-    await world.answers.try_edit(world.job, failure_card(world.job), list, offer=True)
+    for _ in range(3):
+        await world.answers.try_edit(world.job, failure_card(world.job), list, offer=True)
 
-    assert await world.answers.find(world.job) is None
-    assert len(world.discord.requests) == asked
+    assert await world.answers.find(world.job) == UNKNOWN
+    assert len(world.discord.requests) == asked + 1  # Discord is not asked twice
 
 
-async def test_a_token_is_used_until_half_a_minute_before_its_end(world: World) -> None:
+async def test_a_token_is_used_as_long_as_discord_takes_it(world: World) -> None:
     interaction = await world.asked()
     await world.answers.keep(world.job.id, interaction.token)
-    world.clock.go_on(minutes=14, seconds=29)
+    world.clock.go_on(hours=1)
 
     await world.answers.try_edit(world.job, failure_card(world.job), list, offer=True)
 
@@ -231,6 +233,7 @@ async def test_a_result_waits_for_the_click_that_brings_a_new_token(
     if first:
         await world.answers.keep(world.job.id, (await world.asked()).token)
         world.clock.go_on(hours=2)
+        world.discord.expire_tokens()
     looks = world.clock.looks
     editing = asyncio.create_task(world.answers.edit(world.job, failure_card(world.job), list))
     await world.clock.looked_at(looks + 1 + first)
@@ -297,7 +300,7 @@ async def test_progress_does_not_take_the_button_away(
 
 
 @pytest.mark.parametrize(
-    ("minutes", "offered"), [(12.9, False), (13.1, True), (14.4, True), (14.6, False)]
+    ("minutes", "offered"), [(12.9, False), (13.1, True), (14.4, True), (16, True)]
 )
 async def test_before_a_token_dies_its_answer_becomes_a_button(
     world: World, store: Store, monkeypatch: pytest.MonkeyPatch, minutes: float, offered: bool
