@@ -15,11 +15,12 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.cards import collect_card
+from bot.cards import collect_card, is_about
 from bot.errors import StoreError
 from bot.jobs import Job
+from bot.people import DEAD, Token
 from bot.publisher import Undeliverable
-from bot.store import DEAD, Store, Token
+from bot.store import Store
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
@@ -136,13 +137,15 @@ class Answers:
         if found.message_id == UNKNOWN:
             return UNKNOWN
         try:
-            return (await found.webhook.fetch_message(found.message_id)).id
+            message = await found.webhook.fetch_message(found.message_id)
         except discord.HTTPException as error:
             if await self._is_dead(job, found, error):
                 return UNKNOWN
             if error.status != 404:
                 raise
             return None
+        # What stands there may also be the reason why nothing came of the request.
+        return message.id if message.flags.loading or is_about(message, job, 0) else None
 
     async def keep_reachable(self) -> None:
         """For ever: before a token dies, its answer becomes a button."""

@@ -14,15 +14,16 @@ import yarl
 from discord import app_commands
 from discord.ext import commands
 
-from bot import languages
+from bot import languages, watchdog
 from bot.alone import alone
 from bot.answers import Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
-from bot.errors import ConfigError, explain
+from bot.errors import ConfigError, UserError, explain
 from bot.health import Finding, Level
 from bot.line import Line
 from bot.restraint import Restraint
+from bot.retention import keep_tidy
 from bot.revival import Revival
 from bot.runner import Runner
 from bot.servers import Server, Servers
@@ -50,6 +51,13 @@ _WHERE = "https://discord.com/developers/applications, your application, Bot, Re
 
 class Tree(app_commands.CommandTree["Comfycord"]):
     """Words every error of every command: one sentence for the person, the cause in the log."""
+
+    async def interaction_check(self, interaction: "discord.Interaction[Comfycord]") -> bool:
+        if interaction.client.is_closing:
+            raise app_commands.CheckFailure from UserError(
+                say("I am being restarted. Try again in a minute.")
+            )
+        return True
 
     async def on_error(
         self, interaction: "discord.Interaction[Comfycord]", error: app_commands.AppCommandError
@@ -97,6 +105,7 @@ class Comfycord(commands.Bot):
     """
 
     store: Store
+    spool: Spool
     uploads: Uploads
     library: Library
     servers: Servers
@@ -126,13 +135,14 @@ class Comfycord(commands.Bot):
         self._clicks: dict[tuple[int, str], float] = {}
         self._stack = AsyncExitStack()
         self.failure: ConfigError | None = None
+        self.is_closing = False
         self._closing: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
         opened = self._stack.enter_async_context
         self.store = await opened(Store.open(self.config.database))
-        spool = Spool(self.config.spool)
-        await spool.clear()
+        self.spool = Spool(self.config.spool)
+        await self.spool.clear()
         self.uploads = Uploads(self.config.uploads)
         self.library = Library(Path(self.config.workflows))
         await self.library.refresh()
@@ -148,8 +158,10 @@ class Comfycord(commands.Bot):
         self.delivery = Delivery(self, self.answers, restraint, clock)
         self._stack.push_async_callback(self.delivery.close)
         self.line = Line(self.store, self.servers, self.delivery)
-        self.revival = Revival(self, self.servers, spool, self.delivery)
-        self.runner = Runner(self.store, self.servers, self.delivery, spool, self.uploads)
+        self.revival = Revival(self, self.servers, self.spool, self.delivery)
+        self.runner = Runner(
+            self.store, self.servers, self.delivery, self.spool, self.uploads, self.library
+        )
         for server in self.servers.values():
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
@@ -157,6 +169,8 @@ class Comfycord(commands.Bot):
         await self._own(self.runner.run(), "runner")
         await self._own(self.answers.keep_reachable(), "private answers")
         await self._own(self.line.keep_telling(), "line")
+        await self._own(keep_tidy(self.store, self.uploads, self.config.retention_days), "tidying")
+        await self._own(watchdog.watch(self.delivery.spare), "watchdog")
         await asyncio.to_thread(languages.load)
         await self.tree.set_translator(languages.Translator())
         for cog in COGS:
@@ -183,6 +197,7 @@ class Comfycord(commands.Bot):
 
     async def close(self) -> None:
         """The runner first: a result under way must not meet a closed session of Discord's."""
+        self.is_closing = True
         await self._stack.aclose()
         await super().close()
 

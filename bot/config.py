@@ -58,6 +58,7 @@ class Limits(_Strict):
     upload_mb: int = pydantic.Field(default=25, ge=1, le=100)
     jobs_per_day: int | None = pydantic.Field(default=None, ge=1)
     gpu_seconds_per_day: int | None = pydantic.Field(default=None, ge=1)
+    blocked_words: tuple[str, ...] = ()
 
 
 class Config(_Strict):
@@ -66,6 +67,7 @@ class Config(_Strict):
     database: str = "sqlite:///data/comfycord.db"
     workflows: str = "workflows"
     limits: Limits = Limits()
+    retention_days: int = pydantic.Field(default=30, ge=1)
 
     @property
     def spool(self) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from bot.errors import UserError
-from comfy.graph import InputRef, as_link
+from comfy.graph import InputRef, as_link, is_secret
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, typed
 from comfy.phrases import say
@@ -251,6 +251,7 @@ def targets(workflow: Workflow) -> list[InputRef]:
         if isinstance(value, str | int | float)
         and not is_denied(workflow.graph, ref := InputRef(node_id, name))
         and ref not in files
+        and not is_secret(name, value)
     ]
 
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _LOCKED = 30.0  # seconds, for which another program may write
 _PATIENCE = 1  # of SQLite itself, which holds up the end of the bot for as long
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.glusterfs", "ceph")
 _CACHE = 512  # KiB of one connection; the system has its own cache of the file
 
 
@@ -65,6 +66,13 @@ class Database:
         async with self._writing:
             return (await self.execute(statement)).rowcount
 
+    async def checkpoint(self) -> None:
+        """What was deleted leaves SQLite's log too."""
+        with contextlib.suppress(sa.exc.OperationalError, sqlite3.OperationalError):
+            async with self._engine.connect() as connection:
+                raw: Any = (await connection.get_raw_connection()).driver_connection
+                await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
         and its connection goes back to the pool."""
@@ -102,6 +110,11 @@ def _engine(url: str) -> AsyncEngine:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"The folder of {parsed.database} cannot be made: {error}.") from error
+    if (kind := _network_file_system(Path(parsed.database))) is not None:
+        raise StoreError(
+            f"{parsed.database} lies on a network drive ({kind}), where SQLite loses data. "
+            "Put `database` on a disk of this machine."
+        )
     try:  # here, as the driver's thread outlives a failed attempt and complains on its own
         with contextlib.closing(sqlite3.connect(parsed.database)) as connection:
             (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -120,12 +133,25 @@ def _engine(url: str) -> AsyncEngine:
     return engine
 
 
+def _network_file_system(path: Path) -> str | None:
+    """Its kind, where the system tells (Linux). https://sqlite.org/wal.html, Disadvantages"""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return None
+    folder = path.parent.resolve()
+    under = [(point, kind) for _, point, kind, *_ in mounts if folder.is_relative_to(point)]
+    _, kind = max(under, key=lambda each: len(each[0]), default=("", ""))
+    return kind if kind in _NETWORK else None
+
+
 def _configure_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transactions begin at the first write, too late for reads before it.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.execute(f"PRAGMA cache_size=-{_CACHE}")
     cursor.close()
     # SQLite's own knows the letters of ASCII only.

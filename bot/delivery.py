@@ -39,6 +39,7 @@ REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields inclu
 FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
 PROGRESS_EVERY = 1.5  # seconds between two edits of one message
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
+_SPARED = 15.0  # seconds
 _PREVIEW = "preview.jpg"
 _PREVIEW_EVERY = 5.0  # seconds; a new one flickers, and is 30 KB
 _LOOKBACK = 50  # messages that are searched for an earlier try
@@ -98,6 +99,7 @@ class Delivery:
         self._restraint = restraint
         self._clock = clock
         self._live: dict[str, _Live] = {}
+        self._quiet_until = float("-inf")
 
     # Progress
 
@@ -126,7 +128,8 @@ class Delivery:
     async def _keep_showing(self, live: _Live) -> None:
         shown: tuple[JobState, RunProgress] | None = None
         while (live.job.state, live.progress) != shown:
-            await asyncio.sleep(live.edited_at + PROGRESS_EVERY - self._clock())
+            next_edit = max(live.edited_at + PROGRESS_EVERY, self._quiet_until)
+            await asyncio.sleep(next_edit - self._clock())
             shown = (live.job.state, live.progress)
             live.edited_at = self._clock()
             files = self._preview_of(live)
@@ -163,6 +166,10 @@ class Delivery:
         if live and live.edit:
             await asyncio.wait([live.edit], timeout=_EDIT_PATIENCE)
             live.edit.cancel()
+
+    def spare(self) -> None:
+        """The bot has more to do than it can: what is only progress waits."""
+        self._quiet_until = self._clock() + _SPARED
 
     async def close(self) -> None:
         """No edit is under way or to come, as Discord is about to be left."""
@@ -393,8 +400,8 @@ def _translating() -> Iterator[None]:
         if is_refusal(error):
             raise Undeliverable(refusal(error)) from error
         if error.status == 400:
-            why = neutral(error.text, 300)
-            raise Undeliverable(say("Discord refused the message: {why}", why=why)) from error
+            why = neutral(error.text, 300).rstrip(".")
+            raise Undeliverable(say("Discord refused the message: {why}.", why=why)) from error
         raise DeliveryDelayed(f"Discord answered {error.status}: {error.text}") from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise DeliveryDelayed(str(error) or type(error).__name__) from error

@@ -15,7 +15,7 @@ from comfy.errors import (
     ServerError,
     WorkflowFileError,
 )
-from comfy.graph import Graph, title
+from comfy.graph import Graph, is_secret, title
 from comfy.models import Ending, HistoryEntry
 from comfy.nodes import MissingModel, NodeTypes, closest_model
 from comfy.phrases import Phrase, say
@@ -121,7 +121,7 @@ def describe(error: NodeError, graph: Graph) -> Phrase:
     about = {"input": error.input, "node": title(graph, error.node_id)}
     what = _complaint(error)
     value = graph.get(error.node_id, {}).get("inputs", {}).get(error.input)
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or is_secret(error.input, value):
         return say("`{input}` of *{node}* {complaint}", **about, complaint=what)
     brief = " ".join(str(value).replace("`", "'").split())[:80]
     return say(

@@ -13,13 +13,15 @@ from typing import Any
 
 from bot.errors import explain_failure, explain_refusal
 from bot.jobs import Job, JobState
-from bot.logs import for_log
+from bot.logs import for_log, for_log_of
 from bot.publisher import Publisher
 from bot.recovery import left_behind
 from bot.servers import Server, Servers, Watch
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.errors import PromptRefused, ServerError, ServerUnavailable
+from comfy.graph import Graph, with_secrets
+from comfy.library import Library
 from comfy.models import Ending, HistoryEntry, Queue, saved
 from comfy.phrases import say
 from comfy.progress import RunProgress
@@ -47,12 +49,18 @@ _NO_FILE = say("The file that it began with is no longer kept. Give it again.")
 
 class Execution:
     def __init__(
-        self, store: Store, servers: Servers, publisher: Publisher, uploads: Uploads
+        self,
+        store: Store,
+        servers: Servers,
+        publisher: Publisher,
+        uploads: Uploads,
+        library: Library,
     ) -> None:
         self._store = store
         self._servers = servers
         self._publisher = publisher
         self._uploads = uploads
+        self._library = library
 
     async def step(self, job: Job, server: Server, unsent: bool) -> Job:
         """*unsent*: it was claimed just now, so its prompt was surely not sent yet."""
@@ -92,12 +100,14 @@ class Execution:
                 job = await self._store.get(job.id) or job
                 if job.state is not JobState.SUBMITTING:
                     return job
+            graph = self._filled(job, graph)
             client_id = server.client_id or job.id
             accepted = await server.client.queue_prompt(graph, prompt_id, client_id)
         except FileNotFoundError:
             return await self._fail(job, _NO_FILE)
         except PromptRefused as error:
-            log.warning("job %s: %s %s", job.short_id, error, error.node_errors)
+            told = for_log_of(graph, f"{error} {error.node_errors}")
+            log.warning("job %s: %s", job.short_id, told)
             return await self._fail(job, explain_refusal(error, graph, server.nodes))
         except ServerUnavailable as error:
             log.warning("job %s: %s; looking whether it arrived", job.short_id, error)
@@ -108,9 +118,16 @@ class Execution:
             return await self._give_back(job)
         note: str = ""
         if accepted.node_errors:
-            log.warning("job %s: dropped outputs: %s", job.short_id, accepted.node_errors)
+            told = for_log_of(graph, str(accepted.node_errors))
+            log.warning("job %s: dropped outputs: %s", job.short_id, told)
             note = say("Part of the workflow could not run and was left out.")
         return await self._store.move(job, JobState.QUEUED, note=note)
+
+    def _filled(self, job: Job, graph: Graph | None = None) -> Graph:
+        """With the secrets of its workflow, which no row holds."""
+        graph = job.request.graph if graph is None else graph
+        workflow = self._library.workflows.get(job.request.workflow)
+        return with_secrets(graph, workflow.graph) if workflow else graph
 
     async def _is_known(self, job: Job, server: Server) -> tuple[Job, bool]:
         """Two looks that agree: a POST may still be on its way when the first one happens.
@@ -224,7 +241,8 @@ class Execution:
                 seconds=entry.seconds,
                 finished_at=now,
             )
-        log.warning("job %s failed on %s: %s", job.short_id, server.name, entry.failure)
+        told = for_log_of(self._filled(job), str(entry.failure))
+        log.warning("job %s failed on %s: %s", job.short_id, server.name, told)
         ran_out = entry.failure is not None and entry.failure.out_of_memory
         if ran_out and job.memory is None and self._servers.able(job.request.graph, server.memory):
             return await self._give_back(job, memory=server.memory, attempt=job.attempt)

@@ -70,7 +70,8 @@ class Request:
     """What was asked, by whom and where: it never changes.
 
     *graph* is final: rendered when the request was made, so a later edit of the workflow does
-    not change it. *settings* are the values to show people, in their order.
+    not change it. Only the workflow's own secrets are filled in when it is sent.
+    *settings* are the values to show people, in their order.
     """
 
     id: str  # uuid4; its first eight letters are what people see

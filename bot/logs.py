@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Iterable
 
-from comfy.graph import without_secrets
+from comfy.graph import HIDDEN, Graph, secrets_in, without_secrets
 
 # Interaction and webhook tokens stand in addresses, signatures of attachments in their queries.
 _TOKENS = re.compile(
@@ -35,6 +35,13 @@ def set_up(secrets: Iterable[str], *, debug: bool) -> None:
     logging.getLogger("discord.client").setLevel(logging.ERROR)  # we need no voice libraries
     for name in ("bot", "cogs", "comfy"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def for_log_of(graph: Graph, text: str) -> str:
+    """What a server told of a graph, without the secrets that stand in it."""
+    for secret in secrets_in(graph):
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def for_log(value: object) -> str:

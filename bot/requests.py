@@ -13,7 +13,8 @@ from bot.errors import UserError
 from bot.jobs import Request
 from bot.texts import neutral
 from bot.wishes import Wish, parse_settings, permuted
-from comfy.graph import Graph, InputRef, with_inputs, with_output_folder
+from bot.words import holds_any
+from comfy.graph import Graph, InputRef, with_inputs, with_output_folder, without_secrets
 from comfy.nodes import NodeTypes
 from comfy.parameters import FILES, Parameter, Role, first_text_input, text_inputs
 from comfy.phrases import say
@@ -64,8 +65,11 @@ def build(
         inputs |= dict.fromkeys(targets, text)
     elif wish.node is not None:
         raise UserError(say("`node` says where the prompt goes, so it needs a `prompt` too."))
+    if holds_any(limits.blocked_words, [each for each in inputs.values() if isinstance(each, str)]):
+        raise UserError(say("This holds a word that is not allowed here. Say it another way."))
     uploads = _uploads(workflow, parameters, wish)
-    graph = with_inputs(workflow.graph, inputs)
+    template = without_secrets(workflow.graph)
+    graph = with_inputs(template, inputs)
     _check_size(graph, parameters, limits)
     job_id = str(uuid.uuid4())
     return Request(
@@ -84,7 +88,7 @@ def build(
         ),
         uploads=uploads,
         by_token=wish.private or author.by_token,
-        keep_metadata=workflow.sidecar.keep_metadata,
+        keep_metadata=workflow.sidecar.keep_metadata and template == workflow.graph,
         spoiler=workflow.sidecar.spoiler,
         nsfw=workflow.sidecar.nsfw,
         locale=author.locale,
@@ -244,13 +248,15 @@ def _open_parameter(
     parameters: Mapping[str, Parameter], name: str, workflow: Workflow
 ) -> Parameter:
     known = open_parameters(parameters)
+    if name in parameters and parameters[name].role in FILES and not parameters[name].hidden:
+        raise UserError(say("`{name}` is a file, which cannot be typed. Attach one.", name=name))
     if name not in known:
         names = ", ".join(f"`{each}`" for each in known) or say("no parameters")
         raise UserError(
             say(
                 "*{workflow}* has no `{name}`. It has: {names}.",
                 workflow=workflow.title,
-                name=neutral(name, 60),
+                name=" ".join(name.replace("`", "'").split())[:60],
                 names=names,
             )
         )
@@ -260,7 +266,7 @@ def _open_parameter(
 def _overrides(text: str) -> Any:
     def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError("a key stands twice")
+            raise UserError(say("`overrides` names something twice. Say it once."))
         return dict(pairs)
 
     def no_constant(name: str) -> None:

@@ -59,4 +59,5 @@ def is_refusal(error: discord.HTTPException) -> bool:
 
 
 def refusal(error: discord.HTTPException) -> Phrase:
-    return say("Discord does not let the bot post: {why}", why=neutral(error.text, 300))
+    why = neutral(error.text, 300).rstrip(".")
+    return say("Discord does not let the bot post: {why}.", why=why)

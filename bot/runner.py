@@ -21,6 +21,7 @@ from bot.servers import Server, Servers
 from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads
+from comfy.library import Library
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,20 @@ _KEPT = timedelta(days=1)  # how long a result is waited for
 
 class Runner:
     def __init__(
-        self, store: Store, servers: Servers, publisher: Publisher, spool: Spool, uploads: Uploads
+        self,
+        store: Store,
+        servers: Servers,
+        publisher: Publisher,
+        spool: Spool,
+        uploads: Uploads,
+        library: Library,
     ) -> None:
         self._uploads = uploads
         self._store = store
         self._servers = servers
         self._publisher = publisher
         self._spool = spool
-        self._execution = Execution(store, servers, publisher, uploads)
+        self._execution = Execution(store, servers, publisher, uploads, library)
         self._wake = asyncio.Event()
         self._following: dict[str, asyncio.Task[None]] = {}
         self._expected: dict[str, float] = {}  # jobs that are being answered, since when
@@ -180,6 +187,10 @@ class Runner:
                 except StoreError as error:
                     log.error("job %s has to wait for the database: %s", job.short_id, error)
                     await asyncio.sleep(_BROKEN)
+                except OSError as error:  # most often a full disk, which is the owner's to mend
+                    log.error("job %s has to wait: %s", job.short_id, error)
+                    broken = expired(job) and not job.state.final
+                    await asyncio.sleep(_BROKEN)
                 except Exception:
                     log.exception("job %s failed in state %s", job.short_id, job.state)
                     if job.state.final:
@@ -189,7 +200,7 @@ class Runner:
                 if job.state not in ON_SERVER:
                     self._release(job)
             with contextlib.suppress(StoreError):  # the next rounds try again
-                if job.request.by_token:
+                if job.request.by_token and not job.open:
                     await self._store.drop_token(job.id)
                 await self._uploads.remove(await self._store.forget_over(job.id))
         finally:
@@ -217,6 +228,9 @@ class Runner:
         if server is None and job.outputs:
             note = say("The server that has this picture is no longer set up.")
             return await self._store.move(job, JobState.FAILED, note=note, outputs=())
+        if await self._store.banned(job.request.user_id, job.request.guild_id):
+            note = say("You may not use me here any more.")
+            return await self._store.move(job, JobState.FAILED, note=note, outputs=(), texts=())
         client = server.client if server else None
         too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
         async with self._spool.fetched(job, client, until=too_late) as (files, lost):

@@ -10,17 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bot.errors import UserError
 from bot.jobs import Job
 from bot.metadata import strip
 from comfy.client import ComfyClient
 from comfy.errors import FileGone, ServerError, ServerUnavailable
 from comfy.models import OutputFile
+from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 256 * 1024
 _PATIENCE = (1.0, 60.0)  # seconds between two tries: from, to
 _TRIES = 3
+_ROOM = 64 * 2**20  # bytes that must be free before more is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class Spool:
             self._folder.mkdir(parents=True, exist_ok=True)
 
         await asyncio.to_thread(renew)
+
+    async def check_room(self) -> None:
+        usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
+        if usage.free < _ROOM:
+            log.error("the disk of %s is full: no requests are taken", self._folder)
+            raise UserError(say("My disk is full, so I take no requests. Tell my owner."))
 
     @asynccontextmanager
     async def fetched(

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from bot.audit import Change
 from bot.database import Database
 from bot.jobs import Job, JobState, Request
+from bot.people import DEAD, People
 from bot.requests import Usage
 from bot.tables import (
     audit,
@@ -32,7 +33,6 @@ from bot.wishes import Wish
 log = logging.getLogger(__name__)
 
 _DAY = timedelta(days=1)
-DEAD = datetime.fromtimestamp(0, UTC)  # the moment of a token that Discord no longer takes
 _CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _FINAL_STATES = [state for state in JobState if state.final]
@@ -49,20 +49,6 @@ class Search:
     text: str | None = None
 
 
-class Token(NamedTuple):
-    """Of an interaction, and the message that it can change; None: its first answer."""
-
-    token: str
-    message_id: int | None
-    at: datetime
-
-
-class Preset(NamedTuple):
-    name: str
-    code: str
-    wish: Wish
-
-
 class Waiting(NamedTuple):
     """How many wait; *first_place*: of the person's next one, 0 if there is none."""
 
@@ -71,11 +57,12 @@ class Waiting(NamedTuple):
     first_place: int
 
 
-class Store:
+class Store(People):
     """Jobs in a database. Open one with `Store.open(url)`."""
 
     def __init__(self, database: Database) -> None:
-        self._write, self._execute = database.write, database.execute
+        super().__init__(database)
+        self._checkpoint = database.checkpoint
 
     @classmethod
     @asynccontextmanager
@@ -197,7 +184,13 @@ class Store:
         for table in (drafts, presets):
             await self._write(sa.delete(table).where(table.c.user_id == user_id))
         await self._write(sa.update(audit).where(audit.c.user_id == user_id).values(user_id=0))
-        return await self._delete(mine & jobs.c.state.in_(_FINAL_STATES))
+        for side in (audit.c.before, audit.c.after):  # of a ban, which itself stays
+            nobody = sa.func.replace(side, f'"{user_id}"', '"0"')
+            told = side.contains(f'"{user_id}"')
+            await self._write(sa.update(audit).where(told).values({side: nobody}))
+        deleted = await self._delete(mine & jobs.c.state.in_(_FINAL_STATES))
+        await self._checkpoint()
+        return deleted
 
     async def forget_over(self, job_id: str) -> set[str]:
         """Deletes a job that ended after its person was forgotten; the files nobody else uses."""
@@ -205,6 +198,7 @@ class Store:
         if not await self._count(where & jobs.c.state.in_(_FINAL_STATES)):
             return set()
         files, _ = await self._delete(where)
+        await self._checkpoint()
         return files
 
     async def _delete(self, where: sa.ColumnElement[bool]) -> tuple[set[str], int]:
@@ -259,33 +253,19 @@ class Store:
         )
         return Usage(*(await self._execute(query)).one())
 
-    # Tokens of interactions, by which alone some answers are reached
+    async def forget_before(self, moment: datetime) -> set[str]:
+        """Deletes what ended before; the files that nobody else uses.
 
-    async def keep_token(self, job_id: str, token: Token) -> None:
-        """The newest counts; those that died go."""
-        row = {**token._asdict(), "at": token.at.timestamp()}
-        mine = tokens.c.job_id == job_id
-        if not await self._write(sa.update(tokens).where(mine).values(**row)):
-            with contextlib.suppress(sa.exc.IntegrityError):  # another click was faster
-                await self._write(sa.insert(tokens).values(job_id=job_id, **row))
-        old = (token.at - _DAY).timestamp()
-        await self._write(sa.delete(tokens).where(tokens.c.at < old))
+        Of a result that stands in a channel its buttons' needs stay, which is all but the graph.
+        """
+        ended = jobs.c.state.in_(_FINAL_STATES) & jobs.c.told
+        old = ended & (jobs.c.created_at < moment.timestamp())
+        shown = (jobs.c.state == JobState.POSTED) & sa.not_(jobs.c.by_token)
+        await self._write(sa.update(jobs).where(old & shown).values(graph="{}", texts="[]"))
+        files, _ = await self._delete(old & sa.not_(shown))
+        return files
 
-    async def drop_token(self, job_id: str) -> None:
-        """What is told needs none."""
-        await self._write(sa.delete(tokens).where(tokens.c.job_id == job_id))
-
-    async def expire_token(self, job_id: str, token: str) -> None:
-        """Discord no longer takes it; a newer one is left as it is."""
-        mine = (tokens.c.job_id == job_id) & (tokens.c.token == token)
-        await self._write(sa.update(tokens).where(mine).values(at=DEAD.timestamp()))
-
-    async def token(self, job_id: str) -> Token | None:
-        query = sa.select(tokens).where(tokens.c.job_id == job_id)
-        row = (await self._execute(query)).one_or_none()
-        if row is None:
-            return None
-        return Token(row.token, row.message_id, datetime.fromtimestamp(row.at, UTC))
+    # Answers that only a token reaches
 
     async def open_by_token(self) -> list[tuple[Job, datetime]]:
         """With the moment of the newest token."""
@@ -294,60 +274,6 @@ class Store:
         untold = jobs.c.by_token & sa.not_(jobs.c.told) & jobs.c.id.in_(ats)
         found = await self._many(untold, order=jobs.c.number.asc())
         return [(job, datetime.fromtimestamp(ats[job.id], UTC)) for job in found]
-
-    # What is being put together
-
-    async def keep_draft(self, job_id: str, user_id: int, wish: Wish) -> None:
-        """One for each job and person; yesterday's go."""
-        now = datetime.now(UTC)
-        text = json.dumps(wish.to_json(), ensure_ascii=False)
-        row = {"created_at": now.timestamp(), "wish": text}
-        mine = _draft_of(job_id, user_id)
-        if not await self._write(sa.update(drafts).where(mine).values(**row)):
-            with contextlib.suppress(sa.exc.IntegrityError):
-                await self._write(sa.insert(drafts).values(job_id=job_id, user_id=user_id, **row))
-        old = drafts.c.created_at < (now - _DAY).timestamp()
-        await self._write(sa.delete(drafts).where(old))
-
-    async def draft(self, job_id: str, user_id: int) -> Wish | None:
-        query = sa.select(drafts.c.wish).where(_draft_of(job_id, user_id))
-        found = (await self._execute(query)).scalar_one_or_none()
-        return None if found is None else Wish.from_json(json.loads(found))
-
-    async def take_draft(self, job_id: str, user_id: int) -> Wish | None:
-        """The draft, which is then gone: of two that take it one gets it."""
-        wish = await self.draft(job_id, user_id)
-        gone = await self._write(sa.delete(drafts).where(_draft_of(job_id, user_id)))
-        return wish if gone else None
-
-    # Settings that people keep
-
-    async def keep_preset(self, user_id: int, preset: Preset) -> Preset:
-        """A name that is used already gets the new settings, and keeps its code."""
-        text = json.dumps(preset.wish.to_json(), ensure_ascii=False)
-        row = {"wish": text, "created_at": datetime.now(UTC).timestamp()}
-        named = (presets.c.user_id == user_id) & (presets.c.name == preset.name)
-        if not await self._write(sa.update(presets).where(named).values(**row)):
-            new = {"user_id": user_id, "name": preset.name, "code": preset.code, **row}
-            with contextlib.suppress(sa.exc.IntegrityError):  # twice at once
-                await self._write(sa.insert(presets).values(**new))
-        return next(each for each in await self.presets(user_id) if each.name == preset.name)
-
-    async def presets(self, user_id: int) -> list[Preset]:
-        """By name."""
-        return await self._presets(presets.c.user_id == user_id)
-
-    async def shared_preset(self, code: str) -> Preset | None:
-        return next(iter(await self._presets(presets.c.code == code)), None)
-
-    async def delete_preset(self, user_id: int, name: str) -> bool:
-        named = (presets.c.user_id == user_id) & (presets.c.name == name)
-        return await self._write(sa.delete(presets).where(named)) > 0
-
-    async def _presets(self, where: sa.ColumnElement[bool]) -> list[Preset]:
-        query = sa.select(presets).where(where).order_by(presets.c.name)
-        rows = (await self._execute(query)).all()
-        return [Preset(r.name, r.code, Wish.from_json(json.loads(r.wish))) for r in rows]
 
     # What moderators did
 
@@ -416,7 +342,3 @@ class Store:
 
 def _files_in(rows: sa.CursorResult[Any]) -> set[str]:
     return {name for (text,) in rows.all() for _, _, name in json.loads(text)}
-
-
-def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:
-    return (drafts.c.job_id == job_id) & (drafts.c.user_id == user_id)

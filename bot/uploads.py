@@ -70,7 +70,7 @@ def check_size(role: Role, size: int, limit_mb: int) -> None:
             )
         )
     if size == 0:
-        raise UserError(say("The file for `{parameter}` is empty.", parameter=role))
+        raise UserError(say("The file for `{parameter}` is empty. Choose another.", parameter=role))
 
 
 def checked(role: Role, data: bytes) -> tuple[bytes, str]:
@@ -111,6 +111,11 @@ def _picture(role: Role, data: bytes) -> bytes:
             return _clean(picture)
     except UserError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow looks at the size even earlier
+        most = f"{_PIXELS_MAX:,}"
+        raise UserError(
+            say("The picture has more than {most} pixels. Make it smaller.", most=most)
+        ) from error
     except UnidentifiedImageError as error:
         raise UserError(_something_else(role)) from error
     except Exception as error:  # a damaged file makes Pillow raise almost anything

@@ -1,9 +1,12 @@
-"""/test_comfy: is everything right?"""
+"""/test_comfy: is everything right? /ban and /unban: who may not ask."""
 
-from discord import Thread, app_commands, ui
+from datetime import UTC, datetime
+
+from discord import Thread, User, app_commands, ui
 from discord.ext import commands
 
 from bot.app import Comfycord
+from bot.audit import Change
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
 from bot.errors import UserError
@@ -52,6 +55,60 @@ class Admin(commands.Cog):
         room = _TEXT_MAX // len(report)
         sections = [_section(title, each, room, t) for title, each in report.items()]
         await interaction.edit_original_response(view=layout(*sections))
+
+    @app_commands.command()
+    @app_commands.describe(user="Who may not ask me any more", reason="For the record")
+    @app_commands.guild_only()
+    @app_commands.default_permissions(manage_guild=True)
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def ban(
+        self, interaction: Interaction, user: User, reason: app_commands.Range[str, 1, 300] = ""
+    ) -> None:
+        """Keep somebody from using me in this server, and stop their jobs."""
+        assert interaction.guild_id is not None
+        store, guild_id = self.bot.store, interaction.guild_id
+        await store.ban(guild_id, user.id, reason)
+        await self._record(interaction, "ban", {}, {"user": str(user.id), "reason": reason})
+        stopped = [
+            await self.bot.runner.cancel(job)
+            for job in await store.open_of(user.id)
+            if job.request.guild_id == guild_id
+        ]
+        text = language_of(interaction).many(
+            "{user} may not use me here any more. {number} job is stopped.",
+            "{user} may not use me here any more. {number} jobs are stopped.",
+            sum(stopped),
+            user=user.mention,
+        )
+        await interaction.response.send_message(text, ephemeral=True)
+
+    @app_commands.command()
+    @app_commands.describe(user="Who may ask me again")
+    @app_commands.guild_only()
+    @app_commands.default_permissions(manage_guild=True)
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def unban(self, interaction: Interaction, user: User) -> None:
+        """Let somebody use me again."""
+        assert interaction.guild_id is not None
+        if not await self.bot.store.unban(interaction.guild_id, user.id):
+            raise UserError(say("{user} is not banned here.", user=user.mention))
+        await self._record(interaction, "unban", {"user": str(user.id)}, {})
+        text = language_of(interaction)("{user} may use me here again.", user=user.mention)
+        await interaction.response.send_message(text, ephemeral=True)
+
+    async def _record(
+        self, interaction: Interaction, action: str, before: dict[str, str], after: dict[str, str]
+    ) -> None:
+        change = Change(
+            at=datetime.now(UTC),
+            guild_id=interaction.guild_id or 0,
+            user_id=interaction.user.id,
+            workflow="",
+            action=action,
+            before=before,
+            after=after,
+        )
+        await self.bot.store.record(change)
 
     @test_comfy.autocomplete("server")
     async def complete_server(self, interaction: Interaction, value: str) -> Choices:

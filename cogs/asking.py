@@ -1,5 +1,6 @@
 """From a wish to a job with its placeholder: what commands, buttons and menus have in common."""
 
+import asyncio
 import logging
 import re
 import uuid
@@ -34,6 +35,8 @@ from comfy.phrases import say
 from comfy.workflow import Workflow
 
 log = logging.getLogger(__name__)
+
+_STORED_WITHIN = 2.0  # seconds; Discord waits three for the answer
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
 _LISTED = 8  # prompts of a question
@@ -191,16 +194,17 @@ async def submit(interaction: Interaction, request: Request) -> None:
     bot = interaction.client
     if not bot.servers:
         raise UserError(say("No ComfyUI server is set up yet. An admin adds one to config.yaml."))
-    async with bot.accepting:  # or ten commands at once would each see the limit unreached
-        usage = await bot.store.usage(request.user_id, request.created_at)
-        check_limits(bot.config.limits, usage)
-        bot.runner.expect(request.id)
-        if not await bot.store.add(request):
-            log.info("interaction %s came twice", request.interaction_id)
-            return
+    await bot.spool.check_room()
+    try:
+        async with asyncio.timeout(_STORED_WITHIN):
+            place = await _stored(bot, request)
+    except TimeoutError as error:
+        raise UserError(say("I am busy or being restarted. Try again in a minute.")) from error
+    if place is None:
+        return
     if request.by_token:  # a later one is a message of its own, of which nobody knows yet
         await bot.answers.keep(request.id, interaction.token, UNKNOWN if request.nth else None)
-    card = await bot.line.joined(Job(request=request), usage.pending + 1)
+    card = await bot.line.joined(Job(request=request), place)
     try:
         message_id = await _answer(interaction, card, request)
     except discord.NotFound:  # too late: the person saw the command fail
@@ -214,6 +218,20 @@ async def submit(interaction: Interaction, request: Request) -> None:
                 await bot.answers.keep(request.id, interaction.token, message_id)
             await bot.store.acknowledge(request.id, message_id)
         bot.runner.wake()
+
+
+async def _stored(bot: Comfycord, request: Request) -> int | None:
+    """The place in line; None if this interaction is known already."""
+    async with bot.accepting:  # or ten commands at once would each see the limit unreached
+        if await bot.store.banned(request.user_id, request.guild_id):
+            raise UserError(say("You may not use me here any more."))
+        usage = await bot.store.usage(request.user_id, request.created_at)
+        check_limits(bot.config.limits, usage)
+        bot.runner.expect(request.id)
+        if not await bot.store.add(request):
+            log.info("interaction %s came twice", request.interaction_id)
+            return None
+    return usage.pending + 1
 
 
 async def _answer(interaction: Interaction, card: ui.LayoutView, request: Request) -> int | None:

@@ -24,6 +24,7 @@ from cogs.reports import about, allowed, dry_run_lines, report_card, shortened
 from cogs.transformers import AnyWorkflowOption, Choices, Interaction, choices, moderates
 from cogs.workflows import parameter_line
 from comfy.errors import WorkflowFileError
+from comfy.graph import without_secrets
 from comfy.phrases import say
 from comfy.workflow import dump_sidecar
 
@@ -173,7 +174,7 @@ class Moderation(commands.GroupCog, group_name="workflow"):
     @app_commands.command()
     async def export(self, interaction: Interaction, workflow: AnyWorkflowOption) -> None:
         """Get a workflow's files: API format, which ComfyUI opens too, and its settings."""
-        graph = json.dumps(workflow.graph, ensure_ascii=False, indent=2).encode()
+        graph = json.dumps(without_secrets(workflow.graph), ensure_ascii=False, indent=2).encode()
         files = [discord.File(io.BytesIO(graph), f"{workflow.name}.json")]
         if sidecar := dump_sidecar(workflow.sidecar):
             files.append(discord.File(io.BytesIO(sidecar.encode()), f"{workflow.name}.yaml"))

@@ -10,7 +10,7 @@ from bot.app import Comfycord
 from bot.cards import fitting, layout
 from bot.errors import UserError
 from bot.languages import language_of
-from bot.store import Preset
+from bot.people import Preset
 from bot.texts import neutral
 from bot.wishes import Wish
 from cogs.transformers import Choices, Interaction, choices, find_workflow

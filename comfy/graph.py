@@ -10,9 +10,10 @@ from comfy.errors import WorkflowFileError
 from comfy.phrases import say
 
 Graph = dict[str, dict[str, Any]]
+HIDDEN = "***"
 NODES_MAX = 2000
 LINKS_MAX = 10_000
-_SECRET = re.compile(r"(^|_|api)key$|token|secret|password", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_|api)key$|(^|_)tokens?$|secret|password", re.IGNORECASE)
 
 
 class InputRef(NamedTuple):
@@ -158,7 +159,7 @@ def without_secrets(value: Any) -> Any:
     match value:
         case dict():
             return {
-                name: "***" if _is_secret(name, each) else without_secrets(each)
+                name: HIDDEN if is_secret(name, each) else without_secrets(each)
                 for name, each in value.items()
             }
         case list():
@@ -166,7 +167,27 @@ def without_secrets(value: Any) -> Any:
     return value
 
 
-def _is_secret(name: object, value: object) -> bool:
+def with_secrets(graph: Graph, source: Graph) -> Graph:
+    """A copy in which what `without_secrets` hid is again as in *source*, where that has it."""
+    hidden = {
+        InputRef(node_id, name): source[node_id]["inputs"].get(name, value)
+        for node_id, node in graph.items()
+        for name, value in node["inputs"].items()
+        if value == HIDDEN and is_secret(name, value) and node_id in source
+    }
+    return with_inputs(graph, hidden) if hidden else graph
+
+
+def secrets_in(graph: Graph) -> list[str]:
+    return [
+        value
+        for node in graph.values()
+        for name, value in node["inputs"].items()
+        if value and is_secret(name, value)
+    ]
+
+
+def is_secret(name: object, value: object) -> bool:
     return isinstance(value, str) and _SECRET.search(str(name)) is not None
 
 

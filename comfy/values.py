@@ -62,7 +62,7 @@ def coerce(parameter: Parameter, value: object) -> Any:
         text.encode()
     except UnicodeEncodeError as error:
         raise ParameterError(
-            say("`{name}` holds a broken character.", name=parameter.name)
+            say("`{name}` holds a broken character. Type it again.", name=parameter.name)
         ) from error
     return text
 
@@ -196,7 +196,11 @@ def overrides(
             parameter = declared.get(ref) or (_undeclared(graph, ref) if privileged else None)
             if parameter is None or is_denied(graph, ref):
                 raise ParameterError(
-                    say("`overrides`: {input} is not open to be set here.", input=_brief(str(ref)))
+                    say(
+                        "`overrides`: {input} cannot be set from Discord. "
+                        "`/workflows` shows what can.",
+                        input=_brief(str(ref)),
+                    )
                 )
             values[ref] = (
                 coerce_guessed(parameter, value)

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 import yaml
@@ -31,13 +31,22 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _is_number(value: object) -> object:
+    if isinstance(value, bool):  # YAML's `no`, which pydantic takes for 0
+        raise ValueError("takes a number")
+    return value
+
+
+_Limit = Annotated[int | pydantic.FiniteFloat | None, pydantic.BeforeValidator(_is_number)]
+
+
 class ParameterSettings(_Strict):
     """What a sidecar says of one parameter. Without *targets* it refines a discovered one."""
 
     targets: list[tuple[str, str]] = pydantic.Field(default_factory=list)
     default: str | int | float | bool | None = None
-    min: int | pydantic.FiniteFloat | None = None
-    max: int | pydantic.FiniteFloat | None = None
+    min: _Limit = None
+    max: _Limit = None
     description: str = ""
     hidden: bool = False
 
@@ -156,6 +165,8 @@ def check_name(name: str) -> str:
     """*name*, if it can be a file's on every system and be typed in Discord."""
     if not name.strip():
         raise WorkflowFileError(say("needs a name."))
+    if len(name) <= NAME_MAX < len(name.encode()) / 2:
+        raise WorkflowFileError(say("has a name that is too long for a file. Shorten it."))
     if len(name) > NAME_MAX:
         raise WorkflowFileError(
             say(

@@ -105,7 +105,7 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         (
             "limit: {queue: 5}",
             "config.yaml: unknown key `limit`. "
-            "Allowed here: discord, servers, database, workflows, limits.",
+            "Allowed here: discord, servers, database, workflows, limits, retention_days.",
         ),
         (
             "servers: [{name: local, ulr: 'http://h', url: 'http://h'}]",
@@ -119,7 +119,7 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
             "limits: {que: 5}",
             "config.yaml: unknown key `limits.que`. "
             "Allowed here: jobs_per_user, queue, pixels, upload_mb, "
-            "jobs_per_day, gpu_seconds_per_day.",
+            "jobs_per_day, gpu_seconds_per_day, blocked_words.",
         ),
         (
             "discord: {token: abc}",

@@ -281,7 +281,10 @@ SETTINGS_LOOK_LIKE = '`settings` looks like `steps=20 sampler=euler`, with "…"
         ({"values": {"steps": "a lot"}}, "`steps` takes a whole number, not 'a lot'."),
         ({"values": {"width": 1}}, "`width` must be between 16 and 16384, not 1."),
         ({"values": {"seed": -1}}, f"`seed` must be between 0 and {2**64 - 1}, not -1."),
-        ({"values": {"negative": "a \ud83d"}}, "`negative` holds a broken character."),
+        (
+            {"values": {"negative": "a \ud83d"}},
+            "`negative` holds a broken character. Type it again.",
+        ),
     ],
     ids=[
         "no equals", "no name", "spaces", "open quote", "unknown", "word", "too small", "seed",
@@ -303,7 +306,7 @@ def test_a_picture_is_not_set_by_its_name() -> None:
 
     text = refusal(a_workflow(graph, "copy"), settings="image=somebody-elses.png")
 
-    assert text == "*copy* has no `image`. It has: no parameters."
+    assert text == "`image` is a file, which cannot be typed. Attach one."
 
 
 # Where a prompt goes
@@ -448,7 +451,7 @@ def test_a_prompt_outdoes_overrides_and_they_outdo_values() -> None:
 def test_members_reach_declared_parameters_only() -> None:
     text = refusal(overrides=overriding("3", denoise=0.5))
 
-    assert text == "`overrides`: 3.denoise is not open to be set here."
+    assert text == "`overrides`: 3.denoise cannot be set from Discord. `/workflows` shows what can."
 
 
 def test_moderators_reach_every_plain_value() -> None:
@@ -467,7 +470,7 @@ def test_moderators_reach_every_plain_value() -> None:
     ids=["file name", "link", "no such input"],
 )
 def test_nobody_reaches_files_links_or_what_is_not_there(overrides: str) -> None:
-    with pytest.raises(ParameterError, match="is not open to be set here"):
+    with pytest.raises(ParameterError, match="cannot be set from Discord"):
         built(author=MODERATOR, overrides=overrides)
 
 
@@ -479,7 +482,10 @@ NOT_JSON = '`overrides` is not valid JSON. It looks like {"6": {"inputs": {"text
     [
         ("{", NOT_JSON),
         ('{"3": {"inputs": {"cfg": NaN}}}', NOT_JSON),
-        ('{"3": {"inputs": {"cfg": 1, "cfg": 2}}}', NOT_JSON),
+        (
+            '{"3": {"inputs": {"cfg": 1, "cfg": 2}}}',
+            "`overrides` names something twice. Say it once.",
+        ),
         ("[" * 100_000, NOT_JSON),
         ("[]", '`overrides` looks like {"6": {"inputs": {"text": "a cat"}}}.'),
         ('{"77": {"inputs": {}}}', "`overrides`: this workflow has no node '77'."),
@@ -492,7 +498,10 @@ NOT_JSON = '`overrides` is not valid JSON. It looks like {"6": {"inputs": {"text
             '{"3": {"inputs": {"steps": ["4", 0]}}}',
             "`steps` takes one value, not a list or an object.",
         ),
-        ('{"7": {"inputs": {"text": "\\ud800"}}}', "`negative` holds a broken character."),
+        (
+            '{"7": {"inputs": {"text": "\\ud800"}}}',
+            "`negative` holds a broken character. Type it again.",
+        ),
     ],
     ids=[
         "cut off", "not a number", "a key twice", "too deep", "a list", "no such node",

@@ -173,7 +173,7 @@ def test_nobody_names_a_file_by_typing(how: str) -> None:
     }
 
     with pytest.raises(
-        (UserError, ParameterError), match=r"has no `image`|not open to be set here"
+        (UserError, ParameterError), match=r"cannot be typed|cannot be set from Discord"
     ):
         built(**{how: typed[how]})
 

@@ -13,7 +13,8 @@ import pytest
 import bot.store
 from bot.audit import Change
 from bot.jobs import Job, JobState
-from bot.store import Search, Store, Token, Waiting
+from bot.people import Token
+from bot.store import Search, Store, Waiting
 from bot.wishes import Wish
 from comfy.graph import InputRef
 from tests.bot.builders import NOW, a_request

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bot.jobs import Job
-from bot.store import Preset
+from bot.people import Preset
 from bot.wishes import Wish
 from tests.simulated.lab import Lab, words
 from tests.simulated.test_privacy import deleted, exported
