@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 _LOCKED = 30.0  # seconds, for which another program may write
 _PATIENCE = 1  # of SQLite itself, which holds up the end of the bot for as long
-_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.glusterfs", "ceph")
+_NETWORK = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "beegfs",
+    "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone",
+}  # fmt: skip
 _CACHE = 512  # KiB of one connection; the system has its own cache of the file
 
 
@@ -136,11 +139,13 @@ def _engine(url: str) -> AsyncEngine:
 def _network_file_system(path: Path) -> str | None:
     """Its kind, where the system tells (Linux). https://sqlite.org/wal.html, Disadvantages"""
     try:
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        told = Path("/proc/mounts").read_text().replace(r"\040", "\0")  # a blank in a path
+        mounts = [line.split() for line in told.splitlines()]
     except OSError:
         return None
     folder = path.parent.resolve()
-    under = [(point, kind) for _, point, kind, *_ in mounts if folder.is_relative_to(point)]
+    points = [(point.replace("\0", " "), kind) for _, point, kind, *_ in mounts]
+    under = [each for each in points if folder.is_relative_to(each[0])]
     _, kind = max(under, key=lambda each: len(each[0]), default=("", ""))
     return kind if kind in _NETWORK else None
 

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import io
 import logging
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,7 +40,8 @@ REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields inclu
 FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
 PROGRESS_EVERY = 1.5  # seconds between two edits of one message
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
-_SPARED = 15.0  # seconds
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
+_SPARED = 3.0  # seconds
 _PREVIEW = "preview.jpg"
 _PREVIEW_EVERY = 5.0  # seconds; a new one flickers, and is 30 KB
 _LOOKBACK = 50  # messages that are searched for an earlier try
@@ -360,9 +362,14 @@ def named(
         if file.size > min(limit, REQUEST_BYTES):
             notes.append(_too_large(file))
         else:
-            suffix = PurePosixPath(file.name).suffix.lower()
-            fitting.append(replace(file, name=f"{job.short_id}-{number}{suffix}"))
+            fitting.append(replace(file, name=plain_name(job, number, file.name)))
     return fitting, notes
+
+
+def plain_name(job: Job, number: int, name: str) -> str:
+    """Of what a server calls its file only the ending stays, if it is one."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"{job.short_id}-{number}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
 
 
 def gone(name: str) -> Phrase:

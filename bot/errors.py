@@ -7,6 +7,7 @@ AppError
 └── UserError          a request that cannot be done; the message is for the person who made it
 """
 
+from bot.texts import neutral
 from comfy.errors import (
     LibraryError,
     NodeError,
@@ -118,7 +119,7 @@ def describe(error: NodeError, graph: Graph) -> Phrase:
     """One complaint of a validation, ComfyUI's or ours, without a full stop."""
     if error.kind == "prompt_no_outputs":
         return say("no node saves or shows anything, so nothing would come out")
-    about = {"input": error.input, "node": title(graph, error.node_id)}
+    about = {"input": error.input, "node": neutral(title(graph, error.node_id), 60)}
     what = _complaint(error)
     value = graph.get(error.node_id, {}).get("inputs", {}).get(error.input)
     if not isinstance(value, str | int | float) or is_secret(error.input, value):
@@ -155,5 +156,5 @@ def explain_failure(entry: HistoryEntry, graph: Graph) -> Phrase:
         return say("ComfyUI could not run this workflow.")
     if entry.failure.out_of_memory:
         return OUT_OF_MEMORY
-    where = title(graph, entry.failure.node_id)
+    where = neutral(title(graph, entry.failure.node_id), 60)
     return say("The node *{node}* failed. A moderator finds the reason in the log.", node=where)

@@ -9,14 +9,22 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import aiohttp
 import discord
 
 from bot.answers import FOLLOWUPS, is_stranger
 from bot.cards import result_card, warnings_in
-from bot.delivery import FILES_PER_MESSAGE, REQUEST_BYTES, Delivery, attachments, gone, named
+from bot.delivery import (
+    FILES_PER_MESSAGE,
+    REQUEST_BYTES,
+    Delivery,
+    attachments,
+    gone,
+    named,
+    plain_name,
+)
 from bot.errors import UserError
 from bot.jobs import Job
 from bot.languages import language_of
@@ -69,7 +77,7 @@ class Revival:
             large = [each for each in numbered if each[1].size > limit] or numbered
             sent: list[tuple[str, list[SpooledFile]]] = []
             for number, file in large:
-                name = f"{job.short_id}-{number}{PurePosixPath(file.name).suffix.lower()}"
+                name = plain_name(job, number, file.name)
                 pieces = await asyncio.to_thread(_pieces, file.path, room, name, limit)
                 text = name
                 if len(pieces) > 1:

@@ -60,20 +60,27 @@ async def cancel(interaction: Interaction, job_id: str) -> None:
     if not may_manage(interaction, job):
         raise UserError(say("Only the person who asked for it, or a moderator, can cancel it."))
     clicked = interaction.type is discord.InteractionType.component
-    if clicked and job.request.by_token:
-        await bot.answers.keep(job.id, interaction.token)  # it reaches this message again
-    if not await bot.runner.cancel(job):
-        if clicked and job.request.by_token and not job.told:
-            await interaction.response.defer()  # its end comes here now
-            return
+    stopped = await bot.runner.cancel(job)
+    if clicked and job.request.by_token and (stopped or not job.told):
+        if stopped:
+            await _show_end(interaction, job)
+        else:
+            await interaction.response.defer()
+        # Only an answered click has a token that lives; its end comes here now.
+        await bot.answers.keep(job.id, interaction.token)
+    elif not stopped:
         raise UserError(say("It is too late to cancel this job."))
-    if clicked:
-        ended = await bot.store.get(job_id) or job
-        await interaction.response.edit_message(view=failure_card(ended), attachments=[])
+    elif clicked:
+        await _show_end(interaction, job)
     else:
         t = language_of(interaction)
         text = t("`{job}` is cancelled.", job=job.short_id)
         await interaction.response.send_message(text, ephemeral=True)
+
+
+async def _show_end(interaction: Interaction, job: Job) -> None:
+    ended = await interaction.client.store.get(job.id) or job
+    await interaction.response.edit_message(view=failure_card(ended), attachments=[])
 
 
 class PageButton(ui.DynamicItem[Button], template=r"workflows:(?P<page>\d{1,4})"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import bot.store
+import bot.people
 from bot.audit import Change
 from bot.jobs import Job, JobState
 from bot.people import Token
@@ -334,7 +334,7 @@ async def test_of_many_that_take_a_draft_one_gets_it(store: Store) -> None:
 
 async def test_drafts_of_yesterday_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.keep_draft("old", ALICE, Wish(prompt="a cat"))
-    monkeypatch.setattr(bot.store, "_DAY", timedelta(0))
+    monkeypatch.setattr(bot.people, "_DAY", timedelta(0))
 
     await store.keep_draft("new", ALICE, Wish(prompt="a dog"))
 
