@@ -138,12 +138,12 @@ class Answers:
             return UNKNOWN
         try:
             message = await found.webhook.fetch_message(found.message_id)
+        except discord.NotFound:  # there is none, or the interaction was never answered
+            return None
         except discord.HTTPException as error:
             if await self._is_dead(job, found, error):
                 return UNKNOWN
-            if error.status != 404:
-                raise
-            return None
+            raise
         # What stands there may also be the reason why nothing came of the request.
         return message.id if message.flags.loading or is_about(message, job, 0) else None
 

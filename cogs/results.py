@@ -110,12 +110,15 @@ async def details(interaction: Interaction, job: Job, _: str | None) -> None:
     lines += [
         f"`{name}` {neutral(str(value), 200)}" for name, value in job.request.settings.items()
     ]
+    text = ui.TextDisplay[ui.LayoutView]("\n".join(lines)[:3900])
+    if not job.request.graph:  # forgotten by now
+        await interaction.response.send_message(view=layout(ui.Container(text)), ephemeral=True)
+        return
     shown = without_secrets(job.request.graph)
     graph = json.dumps(shown, ensure_ascii=False, indent=2).encode()
     name = f"{job.short_id}.json"
     file = discord.File(io.BytesIO(graph), name)
-    text = "\n".join(lines)[:3900]
-    card = layout(ui.Container(ui.TextDisplay(text), ui.File(f"attachment://{name}")))
+    card = layout(ui.Container(text, ui.File(f"attachment://{name}")))
     await interaction.response.send_message(view=card, file=file, ephemeral=True)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import uuid
+from datetime import UTC, datetime
 
 import discord
 import pytest
@@ -13,7 +14,7 @@ from bot.cards import pictures_in
 from bot.jobs import Job, JobState
 from comfy.standin_store import Place
 from tests.fakes.comfyui import FakeComfyUI
-from tests.simulated.lab import Lab, filled_in, json_file, txt2img, until, words
+from tests.simulated.lab import Lab, answer_of, filled_in, json_file, txt2img, until, words
 
 REFUSED = "Only the person who asked for it, or a moderator, can do that."
 UNKNOWN = "This job is no longer known."
@@ -394,3 +395,14 @@ async def test_the_fields_of_a_result_fit_the_edit_of_it(lab: Lab) -> None:
     assert fields == {
         "text": "a cat", "seed": "5", "width": "1024", "height": "704", "batch": "1",
     }  # fmt: skip
+
+
+async def test_the_details_of_an_old_result_come_without_its_graph(lab: Lab) -> None:
+    job = await lab.generated("postcard")
+    await until(lambda: lab.bot.runner._following == {})
+    await lab.bot.store.forget_before(datetime.now(UTC))
+
+    shown = await lab.press(lab.alice, job, "details")
+
+    assert "a cat" in words(answer_of(shown))
+    assert not answer_of(shown).attachments

@@ -7,6 +7,7 @@ from simcord.backend import serializers
 
 from bot.jobs import Job, JobState
 from tests.fakes.comfyui import FakeComfyUI
+from tests.fakes.comfyui import FakeComfyUI
 from tests.simulated.lab import Lab, opened, until, words
 from tests.simulated.test_results import hidden_pictures
 
@@ -226,3 +227,21 @@ async def test_what_failed_is_not_counted_and_gpu_time_runs_out(
     assert told == (
         "You may use 60 seconds of GPU time in 24 hours, and 0 of them are left. Try again later."
     )
+
+
+async def test_a_channel_that_is_opened_to_all_ages_meanwhile_gets_no_adult_result(
+    lab: Lab, comfyui: FakeComfyUI
+) -> None:
+    await adult(lab)
+    restrict(lab)
+    comfyui.hold()
+    await asked(lab)
+    await comfyui.held.wait()
+    restrict(lab, nsfw=False)
+    comfyui.finish()
+
+    (job,) = await lab.ended(lab.alice)
+
+    assert job.state is JobState.FAILED
+    assert str(job.note) == f"{ONLY_THERE} `/history` shows the result."
+    assert not lab.message(job).attachments
