@@ -17,7 +17,7 @@ from discord import ui
 
 from bot.cards import collect_card, is_about
 from bot.errors import StoreError
-from bot.jobs import Job
+from bot.jobs import Job, JobState
 from bot.people import DEAD, Token
 from bot.publisher import Undeliverable
 from bot.store import Store
@@ -85,9 +85,9 @@ class Answers:
     async def try_edit(
         self, job: Job, layout: ui.LayoutView, files: Files | None, *, offer: bool = False
     ) -> None:
-        """Left out if the token is dead. *offer*: it shows the button, which stays."""
+        """Left out if the token is dead, or it is time for the button, which then stays."""
         found = await self._found(job, wait=False)
-        if found is None or not (offer or found.age <= _BUTTON_AT):
+        if found is None or (found.age > _BUTTON_AT) is not offer:
             return
         try:
             await _edit(found, layout, files)
@@ -147,19 +147,22 @@ class Answers:
         # What stands there may also be the reason why nothing came of the request.
         return message.id if message.flags.loading or is_about(message, job, 0) else None
 
-    async def keep_reachable(self) -> None:
+    async def keep_reachable(self, offer: Callable[[Job], Awaitable[None]]) -> None:
         """For ever: before a token dies, its answer becomes a button."""
         offered: set[tuple[str, datetime]] = set()
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             with suppress(StoreError):
                 for job, at in await self._store.open_by_token():
-                    age = self._now() - at
-                    if (job.id, at) not in offered and age > _BUTTON_AT:
+                    if self._now() - at > _BUTTON_AT and (job.id, at) not in offered:
                         offered.add((job.id, at))
-                        await self._offer(job)
+                        await offer(job)
 
-    async def _offer(self, job: Job) -> None:
+    async def offer(self, job: Job) -> None:
+        """The button, unless the job came to its end meanwhile."""
+        now = await self._store.get(job.id)
+        if now is None or now.state.final or now.state is JobState.EXECUTED:
+            return
         try:
             await self.try_edit(job, collect_card(job), list, offer=True)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:

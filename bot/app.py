@@ -167,7 +167,7 @@ class Comfycord(commands.Bot):
         await self._own(self.library.watch(), "workflows folder")
         await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
-        await self._own(self.answers.keep_reachable(), "private answers")
+        await self._own(self.answers.keep_reachable(self.delivery.offer), "private answers")
         await self._own(self.line.keep_telling(), "line")
         await self._own(keep_tidy(self.store, self.uploads, self.config.retention_days), "tidying")
         await self._own(watchdog.watch(self.delivery.spare), "watchdog")

@@ -122,6 +122,12 @@ class Delivery:
         live.edit = asyncio.create_task(self._edit(job, card))
         await asyncio.shield(live.edit)
 
+    async def offer(self, job: Job) -> None:
+        """A button that brings a new token. The end of the job waits for this edit too."""
+        live = self._live.setdefault(job.id, _Live(job, RunProgress.of(job.request.graph)))
+        live.edit = asyncio.create_task(self._answers.offer(job))
+        await asyncio.shield(live.edit)
+
     def progress_of(self, job_id: str) -> RunProgress | None:
         """What is known of a job that runs now."""
         live = self._live.get(job_id)

@@ -185,6 +185,8 @@ class Execution:
                 continue
             answered_at = _now()
             if entry is not None:
+                if not watch.finished and watch.client_id == server.client_id:
+                    server.renew_socket()  # it tells nothing: somebody else may have its id
                 return await self._ended(job, server, entry)
             if waits and await self._is_stuck(job, server, queue, began):
                 return await self._leave(job, server, queue)

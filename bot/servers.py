@@ -146,6 +146,10 @@ class Server:
         """Somebody else runs it: this server is to drop it when it answers again."""
         self._abandoned.add(prompt_id or "")
 
+    def renew_socket(self) -> None:
+        log.warning("server %s tells nothing over its socket: it gets a new one", self.name)
+        self._doubts.put_nowait(ServerUnavailable(f"{self.client.url} tells nothing"))
+
     async def wait_up(self) -> None:
         while not self.up:
             self._changed.clear()

@@ -311,7 +311,7 @@ async def test_before_a_token_dies_its_answer_becomes_a_button(
     await world.answers.keep(world.job.id, interaction.token)
     world.clock.go_on(minutes=minutes)
     looks = world.clock.looks
-    looking = asyncio.create_task(world.answers.keep_reachable())
+    looking = asyncio.create_task(world.answers.keep_reachable(world.answers.offer))
 
     await world.clock.looked_at(looks + 8)
     looking.cancel()

@@ -200,16 +200,10 @@ def test_a_blocked_word_is_found_however_it_is_spelled(
 ) -> None:
     letters = [style(each) for style, each in zip(styles, "forbidden", strict=True)]
     word = "".join(f"{each}{gap}" for each, gap in zip(letters, between, strict=True))
-    around = f"a{before.replace('_', ' ')} {word.rstrip('_')} {after}"
+    around = f"a {before}{word} {after}"
 
     assert holds_any(["Forbidden"], [around])
     assert not holds_any(["Forbidden"], ["unforbiddenly"])
-
-
-@pytest.mark.xfail(strict=True, reason="an underscore counts as a letter beside a word")
-@pytest.mark.parametrize("prompt", ["_forbidden_", "a_forbidden_cat"])
-def test_underscores_do_not_hide_a_blocked_word(prompt: str) -> None:
-    assert holds_any(["forbidden"], [prompt])
 
 
 # What people read
@@ -265,7 +259,6 @@ def test_any_words_are_words_in_a_card_and_fit(
         assert is_plain(re.sub(r"<t:\d+:R>", "", text))
 
 
-@pytest.mark.xfail(strict=True, reason="the title of a node that failed is shown as it is")
 @few
 @given(texts)
 @example("[safe](http://evil.example)")
@@ -320,7 +313,6 @@ def test_any_name_of_a_workflow_stays_in_its_folder_or_is_refused(text: str) -> 
         assert not re.search(r'[\x00-\x1f<>:"/\\|?*`]|\.\.|^[. ]|[. ]$', name)
 
 
-@pytest.mark.xfail(strict=True, reason="the ending of a server's file name is kept, whatever it is")
 @many
 @given(st.lists(texts, min_size=1, max_size=3))
 @example(["../../x.png", "C:\\x.png", "a.png:ads"])

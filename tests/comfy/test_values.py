@@ -343,12 +343,12 @@ def test_an_input_that_holds_a_number_takes_nothing_else() -> None:
     ],
 )
 def test_privileged_people_do_not_rewire_nor_reach_files_and_code(node_id: str, name: str) -> None:
-    with pytest.raises(ParameterError, match=f"{node_id}.{name} is not open"):
+    with pytest.raises(ParameterError, match=f"{node_id}.{name} cannot be set"):
         overrides(UNDECLARED, {}, {node_id: body(**{name: "x"})}, privileged=True)
 
 
 def test_a_member_reaches_nothing_that_is_not_declared() -> None:
-    with pytest.raises(ParameterError, match=r"1\.level is not open"):
+    with pytest.raises(ParameterError, match=r"1\.level cannot be set"):
         overrides(UNDECLARED, {}, {"1": body(level=5)}, privileged=False)
 
 
@@ -356,7 +356,7 @@ def test_the_deny_list_also_holds_for_declared_inputs() -> None:
     ref = InputRef("1", "image")
     declared = {"image": Parameter("image", Role.IMAGE, (ref,), "STRING", "a.png")}
 
-    with pytest.raises(ParameterError, match=r"1\.image is not open"):
+    with pytest.raises(ParameterError, match=r"1\.image cannot be set"):
         overrides(UNDECLARED, declared, {"1": body(image="x.png [output]")}, privileged=True)
 
 

@@ -140,14 +140,13 @@ async def test_drafts_go_too(lab: Lab) -> None:
     assert await lab.bot.store.draft(job.id, lab.alice.id) is None
 
 
-async def test_tokens_go_too(lab: Lab) -> None:
+async def test_a_token_goes_when_its_answer_is_told(lab: Lab) -> None:
     await lab.alice.slash(
         lab.channel, "generate", workflow="postcard", prompt="a secret", private=True
     )
     (job,) = await lab.ended(lab.alice)
-    assert await lab.bot.store.token(job.id)
 
-    await deleted(lab, lab.alice)
+    await until(lambda: not lab.bot.runner._following)
 
     assert await lab.bot.store.token(job.id) is None
 

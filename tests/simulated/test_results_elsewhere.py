@@ -221,5 +221,5 @@ async def test_what_a_moderator_set_by_override_is_not_a_members_to_repeat(lab: 
 
     told = await lab.pressed(lab.bob, job, "again", on=answer)
 
-    assert "not open to be set" in told
+    assert "cannot be set from Discord" in told
     assert not await lab.bot.store.recent(lab.bob.id, 1)
