@@ -13,6 +13,7 @@ from bot import execution, runner, servers
 from bot.app import Comfycord, use_discord_api
 from bot.config import Config, Secrets, ServerSettings
 from bot.jobs import Job
+from bot.store import Store
 from comfy.standin import Pace
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import Channel, FakeDiscord, Guild, Interaction, User
@@ -139,8 +140,23 @@ def text_of(message: dict | None) -> str:
     return "\n".join(text for text in found if text)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of today's schema, made once: to make one takes as long as many a test."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+
+    async def make() -> None:
+        async with Store.open(f"sqlite:///{path}"):
+            pass
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
     monkeypatch.setattr(execution, "_SILENCE", 0.5)
     monkeypatch.setattr(execution, "_STRANGER", 0.1)
     monkeypatch.setattr(execution, "_CERTAIN", 0.1)
@@ -148,6 +164,8 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(runner, "_BROKEN", 0.05)
     monkeypatch.setattr(servers, "_RETRY", (0.05, 0.2))
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
+    (tmp_path / "data").mkdir()
+    shutil.copy(empty_database, tmp_path / "data" / "test.db")
     async with FakeDiscord(token=TOKEN) as discord, FakeComfyUI(pace=Pace(0, 0)) as comfyui:
         use_discord_api(discord.url)
         guild = discord.add_guild("Lab")

@@ -16,7 +16,7 @@ import secrets
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from aiohttp import web
@@ -200,6 +200,16 @@ class FakeDiscord(World):
         del self.channels[channel.id]
         self.messages.pop(channel.id, None)
         self.gateway.dispatch("CHANNEL_DELETE", payload)
+        self.changed()
+
+    def kick(self, guild: Guild) -> None:
+        """The bot is no member any more."""
+        kicked = replace(guild, installed=False)
+        self.guilds[guild.id] = kicked
+        for channel in tuple(self.channels.values()):
+            if channel.guild == guild:
+                self.channels[channel.id] = replace(channel, guild=kicked)
+        self.gateway.dispatch("GUILD_DELETE", {"id": str(guild.id)})
         self.changed()
 
     def delete_message(self, message: Json) -> None:

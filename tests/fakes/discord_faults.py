@@ -33,7 +33,8 @@ class Fault:
     """A wrong answer for the next *times* requests that match.
 
     With *after_commit* the request has its effect all the same. *status* None keeps the true
-    answer, so that only *delay* or *reset* (the connection is cut instead) are felt.
+    answer, so that only *delay* or *reset* (the connection is cut instead) are felt. *html*: a page
+    of whatever stands in front of Discord, instead of its own answer.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Fault:
     headers: dict[str, str] | None = None
     delay: float = 0.0
     reset: bool = False
+    html: str | None = None
 
     def matches(self, request: Request) -> bool:
         return _matches(self, request)
@@ -57,6 +59,10 @@ class Fault:
         if self.status is None:
             return true or web.Response(status=500)
         headers = dict(self.headers or {})
+        if self.html is not None:
+            return web.Response(
+                text=self.html, status=self.status, headers=headers, content_type="text/html"
+            )
         body = self.json
         if self.status == 429:  # discord.py believes a 429 only with this header
             headers.setdefault("Via", "1.1 google")

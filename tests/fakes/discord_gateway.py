@@ -80,6 +80,10 @@ class Gateway:
         self.identifies = 0
         self.resumes = 0
         self.session: Session | None = None
+        self.away = False
+        """Whether connections are refused; events are kept meanwhile for the session."""
+        self.replay = 0
+        """How many events that the bot has had are sent again when it resumes."""
         self._fake = fake
         self._links: set[Link] = set()
 
@@ -118,6 +122,8 @@ class Gateway:
             await asyncio.wait_for(link.gone.wait(), HANG_UP_SECONDS)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        if self.away:
+            raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse(timeout=1.0)
         await socket.prepare(request)
         link = Link(socket, compress=request.query.get("compress") == "zlib-stream")
@@ -178,7 +184,7 @@ class Gateway:
             link.send({"op": INVALID_SESSION, "d": False})
             return
         session.link = link
-        for frame in session.sent[data["seq"] :]:
+        for frame in session.sent[max(data["seq"] - self.replay, 0) :]:
             link.send(frame)
         session.dispatch("RESUMED", {})
         self.resumes += 1

@@ -85,6 +85,8 @@ class Messages:
         self.limits: dict[int, int] = {}
         """What one file may have, by channel, where it is not *max_upload*."""
         self.cdn = ""
+        self.signature = "ex=1&is=1&hm=1"
+        """In the address of every attachment."""
         self._new_id = new_id
         self._tell = tell
         self._user = user
@@ -159,7 +161,7 @@ class Messages:
         """What Discord says of an upload. The file is served only once it is in `files`."""
         attachment_id = self._new_id()
         name = re.sub(r"[^\w.-]", "", file.name.replace(" ", "_"), flags=re.ASCII) or "unknown"
-        url = f"{self.cdn}/attachments/{channel_id}/{attachment_id}/{name}?ex=1&is=1&hm=1"
+        url = f"{self.cdn}/attachments/{channel_id}/{attachment_id}/{name}?{self.signature}"
         attachment = {
             "id": attachment_id,
             "filename": name,

@@ -317,11 +317,12 @@ class Rest:
         nonce = call.body.get("nonce")
         if nonce is not None and len(str(nonce)) > 25:
             raise invalid("nonce", "Must be 25 or fewer in length.")
-        remembered, at = self._nonces.get(f"{channel} {nonce}", ("", 0.0))
+        remembered, at = self._nonces.get(f"{channel} {nonce}", ("", float("-inf")))
         if call.body.get("enforce_nonce") and fake.time() - at < fake.remember:
             same = fake.store.find(remembered)
-            if same is not None:
-                return {**same, "nonce": nonce}
+            if same is None:  # it was deleted
+                raise ApiError(404, 10008, "Unknown Message")
+            return {**same, "nonce": nonce}
         more = {}
         if reference := call.body.get("message_reference"):
             more = self._reply(channel, reference)
