@@ -7,7 +7,6 @@ from simcord.backend import serializers
 
 from bot.jobs import Job, JobState
 from tests.fakes.comfyui import FakeComfyUI
-from tests.fakes.comfyui import FakeComfyUI
 from tests.simulated.lab import Lab, opened, until, words
 from tests.simulated.test_results import hidden_pictures
 
