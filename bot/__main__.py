@@ -30,7 +30,10 @@ from comfy.parameters import Parameter
 from comfy.workflow import Workflow
 from comfy.workflow_file import read, to_graph
 
+log = logging.getLogger(__name__)
+
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
+_SECRETS = ".env"
 _CLOSING = 8.0  # seconds for closing what is open
 _debug = click.option("--debug", is_flag=True, help="Log every graph and request in full.")
 
@@ -38,7 +41,7 @@ _debug = click.option("--debug", is_flag=True, help="Log every graph and request
 def main() -> None:
     """Exit code 1 for an error of ours or a check that failed, 2 for a wrong flag."""
     try:
-        load_dotenv(".env")
+        load_dotenv(_SECRETS)
     except UnicodeDecodeError:
         click.secho(".env is not UTF-8 text. Save it again as UTF-8.", fg="red", err=True)
         raise SystemExit(1) from None
@@ -73,6 +76,8 @@ def run(debug: bool = False) -> None:
     """Run the bot until Ctrl-C."""
     settings, secrets = config.load()
     set_up(secrets.hidden, debug=debug)
+    for each in health.open_secrets(Path(_SECRETS)):
+        log.warning(each.text)
     asyncio.run(_until_stopped(app.run(settings, secrets)))
 
 
@@ -264,7 +269,7 @@ async def _check(settings: Config, secrets: Secrets) -> list[Finding]:
     """Everything that can be known before the bot runs."""
     library = Library(Path(settings.workflows))
     await library.refresh()
-    findings = [_config_finding()]
+    findings = [_config_finding(), *health.open_secrets(Path(_SECRETS))]
     try:
         async with Store.open(settings.database):
             findings.append(Finding(Level.OK, "the database can be opened"))

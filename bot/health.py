@@ -1,12 +1,14 @@
 """Is everything right? What `/test_comfy` and `comfycord check` tell, and the remedies."""
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
+from pathlib import Path
 
 from bot.errors import describe
 from comfy.client import ComfyClient
@@ -78,6 +80,14 @@ async def examine_server(client: ComfyClient, workflows: Mapping[str, Workflow])
     return findings + [
         _workflow_finding(each, nodes) for each in sorted(workflows.values(), key=lambda w: w.name)
     ]
+
+
+def open_secrets(path: Path) -> list[Finding]:
+    """A file of secrets that other users of the machine can read."""
+    if os.name != "posix" or not path.exists() or not path.stat().st_mode & 0o077:
+        return []
+    text = say("{file} can be read by others on this machine: chmod 600 {file}", file=str(path))
+    return [Finding(Level.WARNING, text)]
 
 
 def library_findings(library: Library) -> list[Finding]:

@@ -336,6 +336,18 @@ def test_check_of_nothing_names_everything_that_is_missing(shell: Shell) -> None
     ]
 
 
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o640, True), (0o600, False)])
+def test_check_warns_of_secrets_that_others_can_read(
+    shell: Shell, tmp_path: Path, mode: int, told: bool
+) -> None:
+    (tmp_path / ".env").write_text("")
+    (tmp_path / ".env").chmod(mode)
+
+    out = shell.run("check").out
+
+    assert ("! .env can be read by others on this machine: chmod 600 .env" in out) is told
+
+
 def test_check_of_a_file_that_is_no_database_goes_on_with_the_rest(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
