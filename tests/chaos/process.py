@@ -1,11 +1,7 @@
 """The bot as a process that is killed for real, started from a warm fork in a third of a second."""
 
 import asyncio
-import contextlib
-import importlib
 import logging
-import multiprocessing
-import os
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +16,7 @@ import bot.__main__
 from bot import answers, app, config, delivery, execution, line, logs, runner, servers, spool
 from comfy import client
 from tests.chaos import failpoints
+from tests.process.forked import Forked, print_to
 
 TOKEN = "the.token.of-the-bot"
 LOG = "bot.log"
@@ -50,11 +47,6 @@ HASTE: Mapping[ModuleType, Mapping[str, object]] = {
     },
 }
 
-for cog in app.COGS:  # the fork has them read already
-    importlib.import_module(cog)
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -81,45 +73,27 @@ class Order:
         )
 
 
-class Bot:
+class Bot(Forked):
     """A running bot. What it says is in `bot.log` of its folder."""
 
     def __init__(self, order: Order) -> None:
-        self._process = _FORKS.Process(target=_live, args=(order,), daemon=True)
-        self._process.start()
-        self._ended = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._process.sentinel, self._end)
-
-    def _end(self) -> None:
-        self._loop.remove_reader(self._process.sentinel)
-        self._process.join()
-        self._ended.set()
+        super().__init__(_live, order)
 
     @property
     def alive(self) -> bool:
-        return not self._ended.is_set()
+        return self.returncode is None
 
     async def ended(self, seconds: float = 15.0) -> int:
         """Its exit code, negative for a signal."""
-        async with asyncio.timeout(seconds):
-            await self._ended.wait()
-        return self._process.exitcode or 0
+        return await asyncio.wait_for(self.wait(), seconds)
 
     async def end(self, how: signal.Signals) -> int:
-        self.send(how)
+        self.send_signal(how)
         return await self.ended()
-
-    def send(self, signal: signal.Signals) -> None:
-        assert self._process.pid
-        with contextlib.suppress(ProcessLookupError):  # it has ended just now
-            os.kill(self._process.pid, signal)
 
 
 def _live(order: Order) -> None:
-    out = os.open(order.folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
+    print_to(order.folder / LOG)
     tempfile.tempdir = str(order.folder)
     for module, values in HASTE.items():
         for name, value in values.items():

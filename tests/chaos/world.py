@@ -229,7 +229,7 @@ async def run(plan: Plan) -> Verdict:
             await world.heal()
             quiet = await _quiet(world)
             if not quiet and lab.bot:
-                lab.bot.send(TELL)
+                lab.bot.send_signal(TELL)
                 await lab.until(lambda: " waits in " in lab.log(), 2)
             return judged(world, quiet=quiet, seconds=time.monotonic() - began)
 

@@ -1,10 +1,8 @@
 """The bot as a process of its own: killed without warning, and under load."""
 
 import asyncio
-import os
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,29 +12,25 @@ import pytest
 from comfy.standin import Pace
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord
+from tests.process.forked import Forked, comfycord
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "the.token.of-the-bot"
 
 
 class Lab:
-    command = (sys.executable, "-m", "bot")
-
     def __init__(self, discord: FakeDiscord, comfyui: FakeComfyUI, folder: Path) -> None:
         self.discord, self.comfyui, self.folder = discord, comfyui, folder
         self.channel = discord.add_channel(discord.add_guild("Lab"), "art")
         self.alice = discord.add_user("alice")
 
-    async def start(self) -> asyncio.subprocess.Process:
-        environment = os.environ | {
+    async def start(self) -> Forked:
+        environment = {
             "DISCORD_TOKEN": TOKEN,
             "COMFYUI_BASE_URL": self.comfyui.url,
             "COMFYCORD_DISCORD_API": self.discord.url,
-            "PYTHONPATH": str(ROOT),
         }
-        process = await asyncio.create_subprocess_exec(
-            *self.command, cwd=self.folder, env=environment
-        )
+        process = comfycord(self.folder, environment)
         await self.discord.ready(timeout=30)
         return process
 
@@ -53,7 +47,7 @@ class Lab:
         return {name: data for name, data in files.items() if name != "preview.jpg"}
 
 
-async def end(process: asyncio.subprocess.Process, how: signal.Signals) -> int:
+async def end(process: Forked, how: signal.Signals) -> int:
     process.send_signal(how)
     return await asyncio.wait_for(process.wait(), 10)
 

@@ -5,11 +5,9 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sqlite3
-import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from comfy.errors import NodeError
 from comfy.standin import Pace
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord, Fault, Interaction, Request
+from tests.process.forked import Forked, comfycord
 from tests.process.test_process import ROOT, Lab, end
 
 TOKEN = "planted-discord.token.of-the-bot"
@@ -89,17 +88,14 @@ class Day:
         self.traces = Traces()
         self.moderated: list[Request] = []
 
-    async def start(self, environment: dict[str, str]) -> asyncio.subprocess.Process:
+    async def start(self, environment: dict[str, str]) -> Forked:
         given = {
             "DISCORD_TOKEN": TOKEN,
             "COMFYCORD_DISCORD_API": self.discord.url,
-            "PYTHONPATH": str(ROOT),
         }
-        with (self.folder / "log").open("wb") as log:
-            bot = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bot", "run", "--debug", cwd=self.folder,
-                env=os.environ | given | environment, stdout=log, stderr=log,
-            )  # fmt: skip
+        log = self.folder / "log"
+        log.write_bytes(b"")
+        bot = comfycord(self.folder, given | environment, "run", "--debug", log=log)
         await self.discord.ready(timeout=30)
         await self.logged("is up", len(self.comfyui))
         return bot

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -21,6 +20,7 @@ from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord, Interaction
 from tests.fakes.discord_faults import Hold
 from tests.fakes.proxy import Proxy
+from tests.process.forked import Forked, comfycord
 from tests.process.test_process import ROOT, TOKEN, Lab
 
 SOON = 10.0  # seconds; then `docker stop` kills
@@ -56,7 +56,7 @@ class Crowd:
         self.lab, self.servers, self.proxy, self.way = lab, servers, proxy, way
         self.asked: list[Interaction] = []
 
-    async def start(self) -> asyncio.subprocess.Process:
+    async def start(self) -> Forked:
         urls = [each.url for each in self.servers[:-1]] + [self.proxy.url]
         settings = {
             "servers": [{"name": f"s{number}", "url": url} for number, url in enumerate(urls)],
@@ -66,12 +66,9 @@ class Crowd:
         environment = {
             "DISCORD_TOKEN": TOKEN,
             "COMFYCORD_DISCORD_API": self.way.url,
-            "PYTHONPATH": str(ROOT),
         }
-        with (self.lab.folder / "log").open("wb") as log:
-            bot = await asyncio.create_subprocess_exec(
-                *self.lab.command, cwd=self.lab.folder, env=os.environ | environment, stderr=log
-            )
+        (self.lab.folder / "log").write_bytes(b"")
+        bot = comfycord(self.lab.folder, environment, log=self.lab.folder / "log")
         await self.lab.discord.ready(timeout=30)
         await self.until(lambda: all(each.sockets for each in self.servers))
         return bot
@@ -162,7 +159,7 @@ async def crowd_in(folder: Path, servers: int) -> AsyncIterator[Crowd]:
         yield Crowd(Lab(discord, fakes[0], folder), fakes, proxy, way)
 
 
-async def stopped(bot: asyncio.subprocess.Process, *signals: signal.Signals) -> tuple[int, float]:
+async def stopped(bot: Forked, *signals: signal.Signals) -> tuple[int, float]:
     """The exit code, and after how many seconds it came."""
     began = time.monotonic()
     for each in signals:
