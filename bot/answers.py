@@ -6,8 +6,8 @@ brings a new one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, cast
 
@@ -16,8 +16,10 @@ import discord
 from discord import ui
 
 from bot.cards import collect_card, is_about
+from bot.cards import layout as layout_of
 from bot.errors import StoreError
 from bot.jobs import Job, JobState
+from bot.languages import language
 from bot.people import DEAD, Token
 from bot.publisher import Undeliverable
 from bot.store import Store
@@ -65,12 +67,44 @@ class Answers:
         self._store = store
         self._now = now or (lambda: datetime.now(UTC))
         self._renewed: dict[str, asyncio.Event] = {}
+        self._promised: set[str] = set()
 
     async def keep(self, job_id: str, token: str, message_id: int | None = None) -> None:
         """A new interaction reaches the person; who waits for it goes on."""
         await self._store.keep_token(job_id, Token(token, message_id, self._now()))
         if event := self._renewed.get(job_id):
             event.set()
+
+    @asynccontextmanager
+    async def promising(self, interaction: discord.Interaction) -> AsyncIterator[None]:
+        """Around what takes longer than Discord waits for: a crash in it is told afterwards."""
+        key = str(interaction.id)
+        self._promised.add(key)
+        token = Token(interaction.token, None, self._now(), str(interaction.locale))
+        await self._store.keep_token(key, token)
+        try:
+            yield
+        finally:
+            self._promised.discard(key)
+            with suppress(StoreError):  # the bot is being closed: the next one tells it
+                await self._store.drop_token(key)
+
+    async def excuse_all(self) -> None:
+        """What an earlier process began to answer, and did not."""
+        for key, token in (await self._store.promises()).items():
+            if key in self._promised:
+                continue
+            if job := await self._store.came_of(int(key)):  # then the runner looks after it
+                if job.message_id is not None:
+                    await self._store.drop_token(key)
+                continue
+            text = language(token.locale)("I was restarted before I had everything. Ask again.")
+            card = layout_of(ui.Container(ui.TextDisplay(text)))
+            try:
+                await _edit(_Way(self._webhook(token), _ORIGINAL, timedelta()), card, list)
+            except discord.HTTPException as error:
+                log.info("interaction %s cannot be told of the restart: %s", key, error)
+            await self._store.drop_token(key)
 
     async def edit(self, job: Job, layout: ui.LayoutView, files: Files) -> int:
         """For good: a click is waited for if the token is dead. The id of the message."""
@@ -152,7 +186,8 @@ class Answers:
         offered: set[tuple[str, datetime]] = set()
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            with suppress(StoreError):
+            with suppress(StoreError, aiohttp.ClientError, OSError):
+                await self.excuse_all()
                 for job, at in await self._store.open_by_token():
                     if self._now() - at > _BUTTON_AT and (job.id, at) not in offered:
                         offered.add((job.id, at))
@@ -168,6 +203,11 @@ class Answers:
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.warning("job %s: its button was not shown: %s", job.short_id, error)
 
+    def _webhook(self, kept: Token) -> discord.Webhook:
+        payload = {"id": self._client.application_id, "type": 3, "token": kept.token}
+        # as `interaction.followup` is made; there is no public way from a token alone
+        return discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
+
     async def _found(self, job: Job, *, wait: bool) -> "_Way | None":
         event = self._renewed.setdefault(job.id, asyncio.Event()) if wait else None
         while True:
@@ -175,10 +215,8 @@ class Answers:
                 event.clear()
             kept = await self._store.token(job.id)
             if kept is not None and kept.at > DEAD:
-                payload = {"id": self._client.application_id, "type": 3, "token": kept.token}
-                # as `interaction.followup` is made; there is no public way from a token alone
                 self._renewed.pop(job.id, None)
-                webhook = discord.Webhook.from_state(payload, self._client._connection)  # type: ignore[arg-type]
+                webhook = self._webhook(kept)
                 original = _ORIGINAL if kept.message_id is None else kept.message_id
                 return _Way(webhook, original, self._now() - kept.at)
             if event is None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -21,6 +21,7 @@ class Token(NamedTuple):
     token: str
     message_id: int | None
     at: datetime
+    locale: str = "en-US"
 
 
 class Preset(NamedTuple):
@@ -80,7 +81,7 @@ class People:
         row = (await self._execute(query)).one_or_none()
         if row is None:
             return None
-        return Token(row.token, row.message_id, datetime.fromtimestamp(row.at, UTC))
+        return token_of(row)
 
     # What is being put together
 
@@ -135,6 +136,10 @@ class People:
         query = sa.select(presets).where(where).order_by(presets.c.name)
         rows = (await self._execute(query)).all()
         return [Preset(r.name, r.code, Wish.from_json(json.loads(r.wish))) for r in rows]
+
+
+def token_of(row: sa.Row[Any]) -> Token:
+    return Token(row.token, row.message_id, datetime.fromtimestamp(row.at, UTC), row.locale)
 
 
 def _draft_of(job_id: str, user_id: int) -> sa.ColumnElement[bool]:

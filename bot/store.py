@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from bot.audit import Change
 from bot.database import Database
 from bot.jobs import Job, JobState, Request
-from bot.people import DEAD, People
+from bot.people import DEAD, People, Token, token_of
 from bot.requests import Usage
 from bot.tables import (
     audit,
@@ -86,6 +86,7 @@ class Store(People):
 
     async def discard(self, job_id: str) -> None:
         """The person saw the command fail, so nothing may come of it."""
+        await self.drop_token(job_id)
         await self._write(sa.delete(jobs).where(jobs.c.id == job_id, jobs.c.message_id.is_(None)))
 
     async def save(self, before: Job, after: Job) -> bool:
@@ -266,6 +267,15 @@ class Store(People):
         return files
 
     # Answers that only a token reaches
+
+    async def promises(self) -> dict[str, Token]:
+        """Of interactions that were deferred, by their ids."""
+        query = sa.select(tokens).where(tokens.c.job_id.not_in(sa.select(jobs.c.id)))
+        return {row.job_id: token_of(row) for row in (await self._execute(query)).all()}
+
+    async def came_of(self, interaction_id: int) -> Job | None:
+        """A request that it made, acknowledged or not."""
+        return await self._one(jobs.c.interaction_id == interaction_id)
 
     async def open_by_token(self) -> list[tuple[Job, datetime]]:
         """With the moment of the newest token."""

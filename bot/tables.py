@@ -111,6 +111,7 @@ tokens = sa.Table(
     sa.Column("token", sa.Text, nullable=False),
     sa.Column("message_id", sa.BigInteger),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("locale", sa.String(10), nullable=False, server_default="en-US"),
 )
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Self
@@ -45,8 +46,9 @@ _LISTED = 8  # prompts of a question
 async def ask(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
     """Everything is checked again, as if it was typed now and by this person."""
     workflow = await _workflow_for(interaction, wish)
-    wish = await _with_files(interaction, workflow, wish, files, private=wish.private)
-    await submit(interaction, _built(interaction, workflow, wish))
+    async with _promising(interaction, files):
+        wish = await _with_files(interaction, workflow, wish, files, private=wish.private)
+        await submit(interaction, _built(interaction, workflow, wish))
 
 
 async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None = None) -> None:
@@ -65,6 +67,19 @@ async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None
     bot, user_id = interaction.client, interaction.user.id
     usage = await bot.store.usage(user_id, interaction.created_at)
     check_limits(bot.config.limits, usage, len(wishes))
+    async with _promising(interaction, files):
+        await _ask_whether(interaction, workflow, wish, wishes, files)
+
+
+async def _ask_whether(
+    interaction: Interaction,
+    workflow: Workflow,
+    wish: Wish,
+    wishes: list[Wish],
+    files: Files | None,
+) -> None:
+    """*wishes*: the jobs that *wish* makes."""
+    bot, user_id = interaction.client, interaction.user.id
     wish = await _with_files(interaction, workflow, wish, files, private=True)
     for each in wishes:
         _built(interaction, workflow, replace(each, files=wish.files))
@@ -75,6 +90,15 @@ async def ask_for_each(interaction: Interaction, wish: Wish, files: Files | None
         await interaction.edit_original_response(view=card)
     else:
         await interaction.response.send_message(view=card, ephemeral=True)
+
+
+def _promising(
+    interaction: Interaction, files: Files | None
+) -> AbstractAsyncContextManager[None, bool | None]:
+    """Files take their time, so Discord is told to wait."""
+    if any(each is not None for each in (files or {}).values()):
+        return interaction.client.answers.promising(interaction)
+    return nullcontext()
 
 
 def _question(interaction: Interaction, draft_id: str, wishes: list[Wish]) -> ui.LayoutView:

@@ -56,8 +56,6 @@ async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
         raise UserError(_GONE)  # before a deferral that everybody sees
     workflow = _varying(interaction, job)
     private = job.request.wish.private
-    await interaction.response.defer(thinking=True, ephemeral=private)
-    picture = await _picture(interaction, number)
     wish = Wish(
         workflow=workflow.name,
         prompt=job.request.text or None,
@@ -66,7 +64,7 @@ async def vary(interaction: Interaction, job: Job, detail: str | None) -> None:
         parent=job.id,
         relation="variation",
     )
-    await ask(interaction, wish, {Role.IMAGE: picture})
+    await _use(interaction, number, wish)
 
 
 async def _ask_how_much(interaction: Interaction, job: Job) -> None:
@@ -203,8 +201,9 @@ class WorkflowChoice(
 
 
 async def _use(interaction: Interaction, number: int, wish: Wish) -> None:
-    await interaction.response.defer(thinking=True, ephemeral=wish.private)
-    await ask(interaction, wish, {Role.IMAGE: await _picture(interaction, number)})
+    async with interaction.client.answers.promising(interaction):
+        await interaction.response.defer(thinking=True, ephemeral=wish.private)
+        await ask(interaction, wish, {Role.IMAGE: await _picture(interaction, number)})
 
 
 async def _picture(interaction: Interaction, number: int) -> bytes:

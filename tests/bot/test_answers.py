@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from bot.answers import UNKNOWN, Answers
 from bot.app import use_discord_api
 from bot.cards import failure_card, waiting_card
 from bot.jobs import Job, JobState
+from bot.people import Token
 from bot.publisher import Undeliverable
 from bot.store import Store
 from bot.wishes import Wish
@@ -320,3 +321,37 @@ async def test_before_a_token_dies_its_answer_becomes_a_button(
     edits = [each for each in world.discord.requests if each.method == "PATCH"]
     assert len(edits) == offered  # once, however often it is looked at
     assert ("15 minutes only" in texts(interaction.message)) is offered
+
+
+# What an earlier process began
+
+
+async def test_who_was_kept_waiting_by_a_process_that_died_is_told_to_ask_again(
+    world: World, store: Store
+) -> None:
+    interaction = await world.asked()
+    token = Token(interaction.token, None, world.clock.now, "de")
+    await store.keep_token(str(interaction.id), token)
+
+    await world.answers.excuse_all()
+
+    assert "Ich wurde neu gestartet" in texts(interaction.message)
+    assert await store.promises() == {}
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_a_request_that_was_stored_is_the_runners(
+    world: World, store: Store, acknowledged: bool
+) -> None:
+    interaction = await world.asked()
+    request = replace(world.job.request, interaction_id=interaction.id)
+    assert await store.add(request)
+    if acknowledged:
+        await store.acknowledge(request.id, 1)
+    key = str(interaction.id)
+    await store.keep_token(key, Token(interaction.token, None, world.clock.now))
+
+    await world.answers.excuse_all()
+
+    assert "Queued" in texts(interaction.message)
+    assert (key in await store.promises()) is not acknowledged

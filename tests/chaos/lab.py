@@ -131,6 +131,10 @@ class Lab:
         """Requests of which something is still to be done."""
         return self.rows("select * from jobs where not told or message_id is null")
 
+    def promises(self) -> list[Any]:
+        """Of answers that were begun, and of which no request came."""
+        return self.rows("select * from tokens where job_id not in (select id from jobs)")
+
     async def until(self, condition: Callable[[], object], seconds: float = 10.0) -> bool:
         """For what tells no event. Whether it came to be."""
         clock = asyncio.get_running_loop().time
@@ -167,6 +171,11 @@ def end_of(lab: Lab, message: Json) -> str | None:
         return "result"
     words = words_of(message)
     return next((end for told, end in ENDS.items() if told in words), None)
+
+
+def excused(message: Json) -> bool:
+    """It tells that nothing came of a request."""
+    return "I was restarted" in words_of(message) or "being restarted" in words_of(message)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.chaos.lab import MEMORY, Lab, end_of, is_of, lab_in, place
+from tests.chaos.lab import MEMORY, Lab, end_of, excused, is_of, lab_in, place
 from tests.chaos.process import POINTS as TRACE
 from tests.chaos.process import sigkilled
 from tests.fakes.discord import Interaction
@@ -29,7 +29,8 @@ STEPS = {
     ),
     "upload": (
         "uploads.keep", "answer", "store.add", "store.keep_token", "edit by token",
-        "store.keep_token #2", "store.acknowledge", "comfy.upload", "comfy.queue_prompt",
+        "store.keep_token #2", "store.keep_token #3", "store.acknowledge", "comfy.upload",
+        "comfy.queue_prompt",
     ),
     "failing": (
         "store running>failed", "edit of the end", "edit by token of the end", "store failed told",
@@ -50,6 +51,7 @@ QUICK = (
     ("plain", "before store running>executed", "stranger"),
     ("plain", "before store executed messages", "channel"),
     ("upload", "after store.add", "private"),
+    ("upload", "after uploads.keep", "channel"),
     ("cancelled", "after store running>cancelled", "channel"),
 )
 TEXT = "job a cat in the snow"
@@ -168,19 +170,21 @@ class _Trial:
     @property
     def _quiet(self) -> bool:
         """No request is open, and each has its row or left none."""
-        return not self.lab.open_rows()
+        return not self.lab.open_rows() and not self.lab.promises()
 
     def _verdict(self, asked: Interaction) -> Told:
         lab = self.lab
         ends = [(each, end_of(lab, each)) for each in lab.messages]
         told = [end for _, end in ends if end]
-        going = [each for each, end in ends if not end and not each["flags"] & LOADING]
+        going = [each for each, end in ends if not end and not excused(each)]
         executed = len(lab.executed)
         rows = lab.rows("select * from jobs")
         if executed > 2:
             raise Wrong(f"executed {executed} times")
         if len(told) > 1:
             raise Wrong(f"told {len(told)} times: {told}")
+        if any(each["flags"] & LOADING for each, _ in ends):
+            raise Wrong("still thinking")
         if going:
             raise Wrong(f"still shown as going on, rows {[dict(each) for each in rows]}")
         if rows and not told and self.kind != "deleted":

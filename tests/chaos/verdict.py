@@ -97,7 +97,9 @@ def _wrong(world: "World", number: int, asked: Interaction, ends: Counter[str]) 
     if number in world.deleted:
         ends["deleted"] += 1
         return None
-    begun = asked.message is not None and not asked.message["flags"] & LOADING
+    begun = asked.message is not None
+    if asked.message and asked.message["flags"] & LOADING and not asked.expired:
+        return "stuck"
     if messages or row is not None:
         return "lost"
     ends["refused" if begun else "not acknowledged"] += 1

@@ -195,7 +195,7 @@ class World:
                     user = self.asked[number].user
                     if not self.click(number, user, latest.message, "collect"):
                         self.click(number, user, latest.message, "cancel")
-        return not left and not answering
+        return not left and not answering and not self.lab.promises()
 
 
 def _fault(kind: str, method: str, path: str, times: int) -> Fault:

@@ -1,4 +1,4 @@
-"""What a job went through on its servers, pictures for adults, people who may not ask."""
+"""What a job went through on its servers, pictures for adults, who may not ask, promises."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,10 @@ def upgrade() -> None:
         jobs.add_column(sa.Column("nsfw", sa.Boolean, nullable=False, server_default=sa.false()))
         jobs.add_column(sa.Column("deaths", sa.Integer, nullable=False, server_default="0"))
         jobs.add_column(sa.Column("memory", sa.BigInteger))
+    with op.batch_alter_table("tokens") as tokens:
+        tokens.add_column(
+            sa.Column("locale", sa.String(10), nullable=False, server_default="en-US")
+        )
     op.create_table(
         "bans",
         sa.Column("guild_id", sa.BigInteger, primary_key=True, autoincrement=False),
