@@ -264,7 +264,7 @@ async def _play(world: World) -> None:
         await asyncio.sleep(began + step.at - loop.time())
         match step:
             case Asked():  # nobody can ask a bot that is away
-                await world.lab.until(lambda: world.lab.discord.connected, 5)
+                await world.lab.until(lambda: world.lab.discord.connected, 15)
                 world.ask(step)
             case Deed():
                 with contextlib.suppress(ValueError):  # the message changed meanwhile
