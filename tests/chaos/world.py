@@ -263,8 +263,10 @@ async def _play(world: World) -> None:
     for step in world.plan.steps:
         await asyncio.sleep(began + step.at - loop.time())
         match step:
-            case Asked():  # nobody can ask a bot that is away
+            case Asked():  # nobody can ask a bot that is away: then everything comes later
+                waits = loop.time()
                 await world.lab.until(lambda: world.lab.discord.connected, 15)
+                began += loop.time() - waits
                 world.ask(step)
             case Deed():
                 with contextlib.suppress(ValueError):  # the message changed meanwhile
