@@ -44,6 +44,7 @@ COGS = (
 # What slash commands and editing our own messages need; nothing privileged.
 _DOUBLE_CLICK = 1.0  # seconds
 _UNKNOWN_TOKEN = 4004  # https://docs.discord.com/developers/topics/opcodes-and-status-codes
+_ANSWERED = 40060  # Interaction has already been acknowledged
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True, messages=True)  # messages: replies that mention the bot
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
@@ -75,6 +76,11 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
             text: str | None = say("You need the permission {names} for this.", names=names)
         case app_commands.NoPrivateMessage():
             text = say("This works in a server only, not in direct messages.")
+        case discord.HTTPException() | aiohttp.ClientError() | OSError():
+            log.warning("an answer was not confirmed: %s", error)
+            if getattr(error, "code", None) == _ANSWERED:
+                return
+            text = say("Discord did not take my answer. Try again.")
         case _:
             text = explain(error)
     if text is None:
@@ -86,8 +92,8 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
             await interaction.followup.send(text, ephemeral=True)
         else:
             await interaction.response.send_message(text, ephemeral=True)
-    except discord.HTTPException as failure:
-        log.info("an error could not be told: %s", failure)
+    except (discord.HTTPException, aiohttp.ClientError, OSError, RuntimeError) as failure:
+        log.info("an error could not be told: %s", failure)  # RuntimeError: the bot is closed
 
 
 async def answered(interaction: discord.Interaction, work: Awaitable[None]) -> None:

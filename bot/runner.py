@@ -155,7 +155,8 @@ class Runner:
             if await self._store.save(found, cancelled):
                 if server := self._server_of(found):
                     server.hurry(found.prompt_id)
-                self._follow(cancelled)
+                if cancelled.message_id is not None:  # else the next rounds, when it is known
+                    self._follow(cancelled)
                 return True
             found = await self._store.get(job.id)  # it moved on in the meantime
         return False
