@@ -76,10 +76,11 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
             text: str | None = say("You need the permission {names} for this.", names=names)
         case app_commands.NoPrivateMessage():
             text = say("This works in a server only, not in direct messages.")
-        case discord.HTTPException() | aiohttp.ClientError() | OSError():
+        case discord.HTTPException(code=code) if code == _ANSWERED:
+            log.warning("an answer was confirmed late: %s", error)
+            return
+        case discord.DiscordServerError() | aiohttp.ClientError() | OSError():
             log.warning("an answer was not confirmed: %s", error)
-            if getattr(error, "code", None) == _ANSWERED:
-                return
             text = say("Discord did not take my answer. Try again.")
         case _:
             text = explain(error)

@@ -15,6 +15,7 @@ from bot.jobs import Job
 from bot.metadata import strip
 from comfy.client import ComfyClient
 from comfy.errors import FileGone, ServerError, ServerUnavailable
+from comfy.files import opened
 from comfy.models import OutputFile
 from comfy.phrases import say
 
@@ -110,15 +111,11 @@ class Spool:
 
     async def _fetch(self, client: ComfyClient, file: OutputFile, path: Path) -> SpooledFile:
         size, begin = 0, b""
-        async with client.view(file) as stream:
-            target = await asyncio.to_thread(path.open, "wb")
-            try:
-                async for chunk in stream.iter_chunked(_CHUNK):
-                    size += len(chunk)
-                    begin = begin or chunk
-                    await asyncio.to_thread(target.write, chunk)
-            finally:
-                await asyncio.to_thread(target.close)
+        async with client.view(file) as stream, opened(path, "wb") as target:
+            async for chunk in stream.iter_chunked(_CHUNK):
+                size += len(chunk)
+                begin = begin or chunk
+                await asyncio.to_thread(target.write, chunk)
         if size == 0:
             raise ServerError(f"{client.url} sent an empty {file.filename}")
         if begin.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):

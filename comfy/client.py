@@ -24,6 +24,7 @@ from comfy.errors import (
     ServerUnavailable,
 )
 from comfy.events import Event, parse_binary, parse_text
+from comfy.files import opened
 from comfy.graph import Graph
 from comfy.models import (
     HistoryEntry,
@@ -146,8 +147,7 @@ class ComfyClient:
     async def upload(self, path: Path, filename: str, subfolder: str) -> str:
         """The value by which a loader finds the file. The name in the answer counts: a server that
         has another file of this name takes it under a new one."""
-        file = await asyncio.to_thread(path.open, "rb")
-        try:
+        async with opened(path, "rb") as file:
             form = aiohttp.FormData()
             form.add_field("image", file, filename=filename)
             form.add_field("type", "input")
@@ -156,8 +156,6 @@ class ComfyClient:
             async with self._request("POST", "upload/image", data=form, timeout=timeout) as answer:
                 await self._raise_for_status(answer)
                 told = self._read_as(json.loads, await answer.read())
-        finally:
-            await asyncio.to_thread(file.close)
         return self._read_as(_uploaded_name, told)
 
     @asynccontextmanager

@@ -1,8 +1,9 @@
 """What every test may rely on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import os
 
 import aiohttp
+import AsyncIterator
 import discord
 import pytest
 
@@ -19,3 +20,8 @@ def _real_discord_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as tests that talk to each other often wait."""
+    return (os.cpu_count() or 2) + 1

@@ -1,14 +1,12 @@
 """A second bot on the same database or with the same token is told so and ends."""
 
 import asyncio
-import os
 import signal
-import sys
-from asyncio.subprocess import PIPE
 
 import pytest
 
-from tests.process.test_process import ROOT, TOKEN, Lab, end, lab
+from tests.process.forked import comfycord
+from tests.process.test_process import TOKEN, Lab, end, lab
 
 __all__ = ["lab"]
 
@@ -19,14 +17,11 @@ async def second(lab: Lab, **environment: str) -> tuple[int, str]:
         "DISCORD_TOKEN": TOKEN,
         "COMFYUI_BASE_URL": lab.comfyui.url,
         "COMFYCORD_DISCORD_API": lab.discord.url,
-        "PYTHONPATH": str(ROOT),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", cwd=lab.folder, env=os.environ | given | environment,
-        stdout=PIPE, stderr=PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 20)
-    return process.returncode or 0, (out + err).decode()
+    log = lab.folder / "second.log"
+    process = comfycord(lab.folder, given | environment, log=log)
+    code = await asyncio.wait_for(process.wait(), 20)
+    return code, log.read_text()
 
 
 @pytest.mark.parametrize(
