@@ -1,9 +1,9 @@
 """What every test may rely on."""
 
-from collections.abc import os
+import os
+from collections.abc import AsyncIterator
 
 import aiohttp
-import AsyncIterator
 import discord
 import pytest
 
