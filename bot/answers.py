@@ -32,6 +32,7 @@ _LOOK_EVERY = 20.0  # seconds
 _KEPT = timedelta(days=1)  # how long a result waits for its click
 # Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
 FOLLOWUPS = 5
+ANSWERED = 40060  # Interaction has already been acknowledged
 _UNKNOWN_MESSAGE = 10008
 _DEAD = (10015, 50027)  # Unknown Webhook, Invalid Webhook Token
 _SETTLING = timedelta(seconds=10)  # in which Discord may not know a new token yet
@@ -47,6 +48,18 @@ def is_stranger(interaction: discord.Interaction) -> bool:
     if interaction.guild_id is None:
         return interaction.context.private_channel
     return interaction.client.get_guild(interaction.guild_id) is None
+
+
+async def defer(interaction: discord.Interaction, *, private: bool) -> None:
+    """Discord shows that the bot thinks, also where its receipt for that got lost."""
+    try:
+        await interaction.response.defer(thinking=True, ephemeral=private)
+    except discord.HTTPException as error:
+        if error.code != ANSWERED:
+            raise
+        # discord.py tried again and must know of the first time; there is no public way
+        thinks = discord.InteractionResponseType.deferred_channel_message
+        interaction.response._response_type = thinks
 
 
 class _Way(NamedTuple):

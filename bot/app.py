@@ -16,7 +16,7 @@ from discord.ext import commands
 
 from bot import languages, watchdog
 from bot.alone import alone
-from bot.answers import Answers
+from bot.answers import ANSWERED, Answers
 from bot.config import Config, Secrets
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, UserError, explain
@@ -44,7 +44,6 @@ COGS = (
 # What slash commands and editing our own messages need; nothing privileged.
 _DOUBLE_CLICK = 1.0  # seconds
 _UNKNOWN_TOKEN = 4004  # https://docs.discord.com/developers/topics/opcodes-and-status-codes
-_ANSWERED = 40060  # Interaction has already been acknowledged
 _CONTENT_MAX = 2000  # https://docs.discord.com/developers/resources/message
 INTENTS = discord.Intents(guilds=True, messages=True)  # messages: replies that mention the bot
 _WHERE = "https://discord.com/developers/applications, your application, Bot, Reset Token"
@@ -76,7 +75,7 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
             text: str | None = say("You need the permission {names} for this.", names=names)
         case app_commands.NoPrivateMessage():
             text = say("This works in a server only, not in direct messages.")
-        case discord.HTTPException(code=code) if code == _ANSWERED:
+        case discord.HTTPException(code=code) if code == ANSWERED:
             log.warning("an answer was confirmed late: %s", error)
             return
         case discord.DiscordServerError() | aiohttp.ClientError() | OSError():
@@ -91,8 +90,14 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
     try:
         if interaction.response.is_done():  # after a public defer it is public too
             await interaction.followup.send(text, ephemeral=True)
-        else:
+            return
+        try:
             await interaction.response.send_message(text, ephemeral=True)
+        except discord.HTTPException as error_again:
+            if error_again.code != ANSWERED:
+                raise
+            # An answer whose receipt got lost: this one, or that the bot thinks.
+            await interaction.edit_original_response(content=text)
     except (discord.HTTPException, aiohttp.ClientError, OSError, RuntimeError) as failure:
         log.info("an error could not be told: %s", failure)  # RuntimeError: the bot is closed
 

@@ -14,7 +14,7 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.answers import FOLLOWUPS, UNKNOWN, is_stranger
+from bot.answers import FOLLOWUPS, UNKNOWN, defer, is_stranger
 from bot.app import Comfycord, answered
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
@@ -172,7 +172,7 @@ async def _with_files(
         size = each.size if isinstance(each, discord.Attachment) else len(each)
         check_size(parameters[name].role, size, bot.config.limits.upload_mb)
     if given and not interaction.response.is_done():
-        await interaction.response.defer(thinking=True, ephemeral=private)
+        await defer(interaction, private=private)
     kept = {
         name: await _keep(interaction, parameters[name].role, each) for name, each in given.items()
     }

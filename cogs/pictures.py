@@ -15,6 +15,7 @@ import yarl
 from discord import ui
 from discord.ext import commands
 
+from bot.answers import defer
 from bot.app import Comfycord, answered
 from bot.cards import SPOILER, layout, pictures_in
 from bot.delivery import is_adult
@@ -202,7 +203,7 @@ class WorkflowChoice(
 
 async def _use(interaction: Interaction, number: int, wish: Wish) -> None:
     async with interaction.client.answers.promising(interaction):
-        await interaction.response.defer(thinking=True, ephemeral=wish.private)
+        await defer(interaction, private=wish.private)
         await ask(interaction, wish, {Role.IMAGE: await _picture(interaction, number)})
 
 

@@ -418,3 +418,12 @@ async def test_a_webp_loses_the_workflow_too(world: World) -> None:
 
     assert b"secret" not in data
     assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
+
+
+async def test_a_lost_receipt_for_thinking_costs_no_request(world: World) -> None:
+    world.discord.faults.append(Fault("POST", "/interactions/*", after_commit=True))
+    await world.start()
+
+    interaction = await world.generate(workflow="img2img", image=("a.png", photo()))
+
+    assert await world.posted(interaction)
