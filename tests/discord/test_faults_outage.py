@@ -110,8 +110,10 @@ async def test_a_clock_that_jumps_changes_nothing(
 
 async def test_a_database_that_another_program_locks_delays_a_command(world: World) -> None:
     await world.start()
-    with closing(sqlite3.connect(world.folder / "data" / "test.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
+    database = world.folder / "data" / "test.db"
+    with closing(sqlite3.connect(database, check_same_thread=False)) as other:
+        # in a thread: the bot may be about to commit, and needs the loop for that
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         asked = world.discord.slash(
             world.alice, world.channel, "generate", workflow="postcard", prompt="hi"
         )
@@ -130,8 +132,10 @@ async def test_a_database_that_stays_locked_is_told_in_time_and_leaves_no_job(
     monkeypatch.setattr(runner, "_IDLE", 0.1)
     monkeypatch.setattr(runner, "_UNANSWERED", 0.1)
     await world.start()
-    with closing(sqlite3.connect(world.folder / "data" / "test.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
+    database = world.folder / "data" / "test.db"
+    with closing(sqlite3.connect(database, check_same_thread=False)) as other:
+        # in a thread: the bot may be about to commit, and needs the loop for that
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         refused = await world.generate()
         assert "Try again in a minute" in text_of(refused.message)
         other.rollback()
