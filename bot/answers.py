@@ -107,6 +107,9 @@ class Answers:
         for key, token in (await self._store.promises()).items():
             if key in self._promised:
                 continue
+            if not key.isdigit():  # of a job that was deleted while its click was answered
+                await self._store.drop_token(key)
+                continue
             if job := await self._store.came_of(int(key)):  # then the runner looks after it
                 if job.message_id is not None:
                     await self._store.drop_token(key)

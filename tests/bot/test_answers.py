@@ -355,3 +355,13 @@ async def test_a_request_that_was_stored_is_the_runners(
 
     assert "Queued" in texts(interaction.message)
     assert (key in await store.promises()) is not acknowledged
+
+
+async def test_a_token_of_a_job_that_is_gone_goes_too(world: World, store: Store) -> None:
+    interaction = await world.asked()
+    await world.answers.keep(world.job.id, interaction.token)
+
+    await world.answers.excuse_all()
+
+    assert await store.promises() == {}
+    assert "Queued" in texts(interaction.message)
