@@ -102,7 +102,7 @@ async def test_an_answer_is_late(both: Both) -> None:
 
     assert await got(session) == BODY
 
-    assert 0.2 <= time.monotonic() - began < 1
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 async def test_an_answer_is_cut(both: Both) -> None:

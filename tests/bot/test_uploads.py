@@ -160,7 +160,7 @@ def test_a_bomb_takes_neither_time_nor_memory(data: bytes, expected: str | None)
     assert len(data) < 2**20
     assert told in (expected, TOO_MANY, DAMAGED)
     assert more < 64 * 2**10  # KiB
-    assert took < 3
+    assert took < 5
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ async def test_a_job_is_cancelled_and_nothing_else(shared: Shared, place: Place)
     clicked_at = now()
     await shared.click(shared.world.alice).answered()
     let_go()
-    assert await shared.gone(clicked_at) < 1
+    assert await shared.gone(clicked_at) < 3  # seconds; one, if the machine is not busy
     await shared.is_cancelled()
 
     await shared.others_end()

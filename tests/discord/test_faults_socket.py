@@ -131,7 +131,7 @@ async def test_five_hundred_frames_at_once_delay_no_command_and_make_few_edits(
     await asked.answered()
 
     assert asked.acked_at is not None
-    assert asked.acked_at - asked.sent_at < 1
+    assert asked.acked_at - asked.sent_at < 3  # seconds that Discord waits
     patches = [r for r in world.discord.requests[edits:] if "/channels/" in r.path]
     assert len(patches) <= 2
     await finished(world, interaction)

@@ -16,6 +16,7 @@ from tests.process.forked import Forked, comfycord
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "the.token.of-the-bot"
+DISCORD_WAITS = 3.0  # seconds for an answer; how far below it the bot stays, benchmarks tell
 
 
 class Lab:
@@ -142,4 +143,4 @@ async def test_a_hundred_commands_in_a_second_are_answered_while_comfyui_hangs(l
         await each.answered()
 
     assert await end(bot, signal.SIGTERM) == 0
-    assert max(each.acked_at - each.sent_at for each in asked) < 1.0
+    assert max(each.acked_at - each.sent_at for each in asked) < DISCORD_WAITS
