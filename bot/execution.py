@@ -36,7 +36,7 @@ _SETTLING = 0.3  # between them, when the socket said that it ended
 _ATTEMPTS = 3
 _DEATHS = 2  # of servers under one job: then it is the job that kills them
 _ABSENT = 300.0  # seconds without any answer, after which another server may have the job
-_PATIENCE = timedelta(days=1)  # with servers, from the request on
+PATIENCE = timedelta(days=1)  # with servers, from the request on
 _STOP_DELAYS = (0, 0.5, 1, 2, 5, 10, 30, 60)  # seconds between tries to stop a cancelled prompt
 
 # After how many seconds a server's queue that does not move means that it is stuck:
@@ -366,7 +366,7 @@ class Execution:
 
 
 def expired(job: Job) -> bool:
-    return datetime.now(UTC) - job.request.created_at > _PATIENCE
+    return datetime.now(UTC) - job.request.created_at > PATIENCE
 
 
 def _now() -> float:

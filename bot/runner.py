@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from bot.errors import StoreError
-from bot.execution import Execution, expired
+from bot.execution import PATIENCE, Execution, expired
+from bot.fairness import CHOICES, Waiting, choice
 from bot.jobs import ON_SERVER, Job, JobState
 from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers
@@ -22,6 +23,7 @@ from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.library import Library
+from comfy.nodes import models_in
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Runner:
         self._publisher = publisher
         self._spool = spool
         self._execution = Execution(store, servers, publisher, uploads, library)
+        self._passed: dict[str, float] = {}  # jobs at the head that others overtook, since when
         self._wake = asyncio.Event()
         self._following: dict[str, asyncio.Task[None]] = {}
         self._expected: dict[str, float] = {}  # jobs that are being answered, since when
@@ -90,9 +93,8 @@ class Runner:
         """Follow what nobody follows: an earlier process left it, or its task broke off."""
         for job in await self._store.in_flight():
             self._follow(job)
-        for job in await self._store.pending(_AHEAD):
-            if expired(job):
-                self._follow(await self._execution.expire(job))
+        for job in await self._store.pending_since(datetime.now(UTC) - PATIENCE):
+            self._follow(await self._execution.expire(job))
         now = asyncio.get_running_loop().time()
         self._expected = {n: at for n, at in self._expected.items() if now - at < _UNANSWERED}
         for job in await self._store.unacknowledged():
@@ -114,29 +116,51 @@ class Runner:
             await self._store.acknowledge(job.id, message_id)
 
     async def dispatch(self) -> None:
-        """Give waiting jobs to servers with room, in order."""
+        """Give waiting jobs to servers with room, whose turn it is first."""
         passed = 0
         while self._servers.have_room:
-            jobs = await self._store.pending(_AHEAD, passed)
-            for job in jobs:
-                if not await self._place(job):
-                    passed += 1
-            if len(jobs) < _AHEAD:
-                return
+            line = await self._store.pending(_AHEAD, passed)
+            possible = [job for job in line if not await self._is_impossible(job)]
+            if not await self._place_some(possible):
+                if len(line) < _AHEAD:
+                    return
+                passed += len(possible)
 
-    async def _place(self, job: Job) -> bool:
-        """Whether the job left the queue."""
-        graph = job.request.graph
-        if missing := self._servers.missing_everywhere(graph):
+    async def _is_impossible(self, job: Job) -> bool:
+        missing = self._servers.missing_everywhere(job.request.graph)
+        if missing:
             names = ", ".join(f"`{each}`" for each in sorted(missing)[:5])
             note = say(
                 "No server has the custom node {names}. Ask a moderator to install it.", names=names
             )
             self._follow(await self._store.move(job, JobState.FAILED, note=note))
-            return True
-        server = self._servers.place_for(graph, job.memory)
-        if server is None:
-            return False
+        return bool(missing)
+
+    async def _place_some(self, line: list[Job]) -> bool:
+        """One for each server that has room; whether any was placed."""
+        placed = False
+        for server in self._servers.with_room:
+            if job := self._choice(server, line):
+                line.remove(job)
+                await self._claim(job, server)
+                placed = True
+        return placed
+
+    def _choice(self, server: Server, line: list[Job]) -> Job | None:
+        able = [j for j in line if server in self._servers.able(j.request.graph, j.memory)]
+        now = asyncio.get_running_loop().time()
+        waiting = [Waiting(models_in(j.request.graph), self._passed.get(j.id)) for j in able]
+        place = choice(waiting[:CHOICES], server.loaded, self._loaded_elsewhere(server), now)
+        if place is None:
+            return None
+        if place:
+            self._passed.setdefault(able[0].id, now)
+        return able[place]
+
+    def _loaded_elsewhere(self, server: Server) -> list[frozenset[str]]:
+        return [each.loaded for each in self._servers.with_room if each is not server]
+
+    async def _claim(self, job: Job, server: Server) -> None:
         claimed = job.to(
             JobState.SUBMITTING,
             server=server.name,
@@ -144,9 +168,10 @@ class Runner:
             attempt=job.attempt + 1,
             submitted_at=datetime.now(UTC),
         )
+        self._passed.pop(job.id, None)
         if await self._store.save(job, claimed):
+            server.loaded = models_in(job.request.graph) or server.loaded
             self._follow(claimed, unsent=True)
-        return True
 
     async def cancel(self, job: Job) -> bool:
         found: Job | None = job  # False if it is too late; the placeholder tells the rest

@@ -74,6 +74,7 @@ class Server:
         self.problem: str | None = "not connected yet"
         self.heard_at = 0.0  # loop time of the last event of any of our prompts
         self.holding: set[str] = set()  # ids of the jobs in its slots
+        self.loaded: frozenset[str] = frozenset()  # model files, when all that it holds is done
         self.client_id: str | None = None
         self.stuck: tuple[str, ...] | None = None  # what ran when it was put aside
         self._running: tuple[str, ...] | None = None
@@ -279,6 +280,12 @@ class Servers(Mapping[str, Server]):
     def have_room(self) -> bool:
         return any(each.has_room for each in self.values())
 
+    @property
+    def with_room(self) -> list[Server]:
+        """The emptiest first."""
+        free = [each for each in self.values() if each.has_room]
+        return sorted(free, key=lambda each: len(each.holding))
+
     def able(self, graph: Graph, memory: int | None = None) -> list[Server]:
         """Those that are up and can run it, with more VRAM than *memory* bytes.
 
@@ -288,11 +295,6 @@ class Servers(Mapping[str, Server]):
         able = [s for s in self.values() if s.up and not missing_nodes(graph, s.nodes)]
         able = [s for s in able if memory is None or s.memory > memory]
         return [s for s in able if not missing_models(graph, s.nodes)] or able
-
-    def place_for(self, graph: Graph, memory: int | None = None) -> Server | None:
-        """The emptiest one with room."""
-        free = [each for each in self.able(graph, memory) if each.has_room]
-        return min(free, key=lambda each: len(each.holding), default=None)
 
     def missing_everywhere(self, graph: Graph) -> set[str]:
         """Nodes that no server has; empty while one of the servers has not been asked."""

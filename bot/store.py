@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from bot.audit import Change
 from bot.database import Database
+from bot.fairness import fair_turn
 from bot.jobs import Job, JobState, Request
 from bot.people import DEAD, People, Token, token_of
 from bot.requests import Usage
@@ -37,6 +38,8 @@ _CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _OPEN_STATES = [state for state in JobState if not state.final]
 _FINAL_STATES = [state for state in JobState if state.final]
 _is_pending = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_not(None)
+_IN_LINE = (jobs.c.turn.asc(), jobs.c.number.asc())
+_was_sent = jobs.c.submitted_at.is_not(None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +74,29 @@ class Store(People):
         async with Database.open(url) as database:
             yield cls(database)
 
-    async def add(self, request: Request) -> bool:
-        """A row for a request that is not acknowledged yet. False: this interaction is known."""
+    async def add(self, request: Request, cost: float = 1.0) -> bool:
+        """A row for a request that is not acknowledged yet. False: this interaction is known.
+
+        *cost*: the GPU seconds that it is expected to take, less for who may have more of them.
+        """
         row = request_row(request) | progress_row(Job(request=request))
+        turn = fair_turn(*await self._turns(request.user_id))
         try:
-            await self._write(sa.insert(jobs).values(**row))
+            await self._write(sa.insert(jobs).values(**row, turn=turn, cost=cost))
         except sa.exc.IntegrityError:
             return False
         return True
+
+    async def _turns(self, user_id: int) -> tuple[float | None, float | None, float | None]:
+        """Of the job that was sent last, of the next one, and where this person's last one ends."""
+        sent = sa.select(jobs.c.turn).where(_was_sent).order_by(jobs.c.submitted_at.desc())
+        waiting = sa.select(sa.func.min(jobs.c.turn)).where(_is_pending)
+        # What was cancelled while it waited took nothing.
+        counts = (jobs.c.user_id == user_id) & (jobs.c.state.not_in(_CAME_TO_NOTHING) | _was_sent)
+        mine = sa.select(jobs.c.turn + jobs.c.cost).where(counts).order_by(jobs.c.number.desc())
+        found = (sent.limit(1), waiting, mine.limit(1))
+        row: Any = (await self._execute(sa.select(*(e.scalar_subquery() for e in found)))).one()
+        return row[0], row[1], row[2]
 
     async def acknowledge(self, job_id: str, message_id: int) -> None:
         """Discord shows the placeholder: from here on the request is a job."""
@@ -152,11 +170,11 @@ class Store(People):
         """Of our own queue."""
         count = sa.select(sa.func.count()).select_from(jobs).where(_is_pending)
         mine = count.where(jobs.c.user_id == user_id)
-        first = sa.select(sa.func.min(jobs.c.number)).where(_is_pending, jobs.c.user_id == user_id)
-        place = count.where(jobs.c.number <= first.scalar_subquery())
-        query = sa.select(*(each.scalar_subquery() for each in (count, mine, place)))
+        query = sa.select(*(each.scalar_subquery() for each in (count, mine)))
         row: Any = (await self._execute(query)).one()
-        return Waiting(row[0], row[1], row[2])
+        is_mine = jobs.c.user_id == user_id
+        first = await self._many(_is_pending, is_mine, order=_IN_LINE, limit=1)
+        return Waiting(row[0], row[1], await self.place(first[0]) if first else 0)
 
     async def open_of(self, user_id: int) -> list[Job]:
         is_open = jobs.c.state.in_(_OPEN_STATES)
@@ -216,8 +234,12 @@ class Store(People):
 
     async def pending(self, limit: int, offset: int = 0) -> list[Job]:
         """Those that wait in our queue, the next first."""
-        order = jobs.c.number.asc()
-        return await self._many(_is_pending, order=order, limit=limit, offset=offset)
+        return await self._many(_is_pending, order=_IN_LINE, limit=limit, offset=offset)
+
+    async def pending_since(self, moment: datetime) -> list[Job]:
+        """Those that were asked for before."""
+        old = jobs.c.created_at < moment.timestamp()
+        return await self._many(_is_pending, old, order=jobs.c.number.asc())
 
     async def in_flight(self) -> list[Job]:
         """Everything that left our queue and still needs a step, oldest first."""
@@ -233,8 +255,11 @@ class Store(People):
 
     async def place(self, job: Job) -> int:
         """1 for the next to run, among those that wait in our queue."""
-        before = sa.select(jobs.c.number).where(jobs.c.id == job.id).scalar_subquery()
-        return 1 + await self._count(_is_pending, jobs.c.number < before)
+        own = sa.select(jobs.c.turn, jobs.c.number).where(jobs.c.id == job.id)
+        row: Any = (await self._execute(own)).one()
+        turn, number = row
+        earlier = (jobs.c.turn == turn) & (jobs.c.number < number)
+        return 1 + await self._count(_is_pending, (jobs.c.turn < turn) | earlier)
 
     async def usage(self, user_id: int, now: datetime) -> Usage:
         """Jobs that Discord has not shown yet count: ten commands at once are ten."""
@@ -338,11 +363,12 @@ class Store(People):
     async def _many(
         self,
         *where: sa.ColumnElement[bool],
-        order: sa.UnaryExpression[Any],
+        order: sa.ColumnElement[Any] | Sequence[sa.ColumnElement[Any]],
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Job]:
-        query = sa.select(jobs).where(*where).order_by(order).limit(limit).offset(offset)
+        columns = order if isinstance(order, Sequence) else [order]
+        query = sa.select(jobs).where(*where).order_by(*columns).limit(limit).offset(offset)
         return [job_of(row) for row in (await self._execute(query)).all()]
 
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:

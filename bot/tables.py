@@ -52,9 +52,13 @@ jobs = sa.Table(
     sa.Column("nsfw", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
     sa.Column("memory", sa.BigInteger),
+    sa.Column("turn", sa.Float, nullable=False, server_default="0"),
+    sa.Column("cost", sa.Float, nullable=False, server_default="0"),
     sa.UniqueConstraint("id", name="uq_jobs_id"),
     sa.UniqueConstraint("interaction_id", "nth", name="jobs_asked_once"),
     sa.Index("jobs_by_state", "state", "number"),
+    sa.Index("jobs_by_turn", "state", "turn", "number"),
+    sa.Index("jobs_by_submission", "submitted_at"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )
 
@@ -141,7 +145,7 @@ def progress_row(job: Job) -> dict[str, Any]:
 
 def job_of(row: sa.Row[Any]) -> Job:
     data = row._asdict()
-    del data["number"], data["forgotten"]
+    del data["number"], data["forgotten"], data["turn"], data["cost"]
     request = {name: data.pop(name) for name in Request.__slots__}
     request["settings"] = json.loads(request["settings"])
     request["graph"] = json.loads(request["graph"])

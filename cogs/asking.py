@@ -37,6 +37,7 @@ from comfy.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
+_UNKNOWN_COST = 30.0  # GPU seconds of a workflow that nobody ran yet
 _STORED_WITHIN = 2.0  # seconds; Discord waits three for the answer
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
@@ -252,10 +253,11 @@ async def _stored(bot: Comfycord, request: Request) -> int | None:
         usage = await bot.store.usage(request.user_id, request.created_at)
         check_limits(bot.config.limits, usage)
         bot.runner.expect(request.id)
-        if not await bot.store.add(request):
+        cost = await bot.store.typical_seconds(request.workflow) or _UNKNOWN_COST
+        if not await bot.store.add(request, cost):
             log.info("interaction %s came twice", request.interaction_id)
             return None
-    return usage.pending + 1
+    return await bot.store.place(Job(request=request))
 
 
 async def _answer(interaction: Interaction, card: ui.LayoutView, request: Request) -> int | None:

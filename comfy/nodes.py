@@ -122,6 +122,12 @@ def missing_models(graph: Graph, nodes: NodeTypes) -> list[MissingModel]:
     return missing
 
 
+def models_in(graph: Graph) -> frozenset[str]:
+    """The files that its nodes load."""
+    values = (value for node in graph.values() for value in node["inputs"].values())
+    return frozenset(each for each in values if isinstance(each, str) and _is_model(each))
+
+
 def closest_model(missing: MissingModel, graph: Graph, nodes: NodeTypes) -> str | None:
     """The most similar name that the same loader offers."""
     declared = nodes[graph[missing.node_id]["class_type"]].inputs[missing.input]

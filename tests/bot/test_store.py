@@ -257,14 +257,15 @@ async def test_opening_again_keeps_the_rows(url: str) -> None:
 async def test_a_write_whose_caller_is_cancelled_is_whole(url: str) -> None:
     request = a_request()
     async with Store.open(url) as store:
-        writing = asyncio.create_task(store.add(request))
+        assert await store.add(request)
+        writing = asyncio.create_task(store.acknowledge(request.id, 7))
         await asyncio.sleep(0)
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         assert writing.cancelled()
 
     async with Store.open(url) as store:
-        assert await store.get(request.id) == Job(request=request)
+        assert await store.get(request.id) == Job(request=request, message_id=7)
 
 
 @pytest.mark.parametrize(
