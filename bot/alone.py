@@ -15,10 +15,10 @@ from bot.errors import ConfigError
 @contextmanager
 def alone(config: Config, secrets: Secrets) -> Iterator[None]:
     """The system takes the locks away when the process ends, however it ends."""
-    bot = f"{secrets.discord_api}{secrets.discord_token}".encode()
+    bot = f"{secrets.discord_api}{secrets.discord_token}{config.part}".encode()
     of_token = f"comfycord-{hashlib.sha256(bot).hexdigest()[:16]}.lock"
     with (
-        _locked(config.lock, f"the database {config.database}", "Give this one another file."),
+        _locked(config.lock, f"the database {config.database_shown}", "Give this one another one."),
         _locked(Path(tempfile.gettempdir()) / of_token, "this token", "Give this one another bot."),
     ):
         yield

@@ -88,6 +88,11 @@ class Answers:
         if event := self._renewed.get(job_id):
             event.set()
 
+    def hear(self, job_id: str) -> None:
+        """Another process has a new token for it."""
+        if event := self._renewed.get(job_id):
+            event.set()
+
     @asynccontextmanager
     async def promising(self, interaction: discord.Interaction) -> AsyncIterator[None]:
         """Around what takes longer than Discord waits for: a crash in it is told afterwards."""

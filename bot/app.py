@@ -17,9 +17,11 @@ from discord.ext import commands
 from bot import languages, watchdog
 from bot.alone import alone
 from bot.answers import ANSWERED, Answers
-from bot.config import Config, Secrets
+from bot.config import Config, Secrets, Shards
+from bot.crew import Crew
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, UserError, explain
+from bot.estimates import Estimates
 from bot.health import Finding, Level
 from bot.line import Line
 from bot.restraint import Restraint
@@ -110,7 +112,7 @@ async def answered(interaction: discord.Interaction, work: Awaitable[None]) -> N
         await answer_error(interaction, error)
 
 
-class Comfycord(commands.Bot):
+class Comfycord(commands.AutoShardedBot):
     """One Discord bot over any number of ComfyUI servers.
 
     The attributes below exist from `setup_hook` to `close`.
@@ -123,6 +125,7 @@ class Comfycord(commands.Bot):
     servers: Servers
     answers: Answers
     delivery: Delivery
+    estimates: Estimates
     line: Line
     revival: Revival
     runner: Runner
@@ -136,10 +139,10 @@ class Comfycord(commands.Bot):
             tree_cls=Tree,
             max_messages=None,  # none is kept
             guild_ready_timeout=ready_timeout,
+            **_sharding(config.discord.shards),
         )
         self.config = config
         self._secrets = secrets
-        self.accepting = asyncio.Lock()
         self.clock = time.monotonic
         self.cdn_hosts = {"cdn.discordapp.com", "media.discordapp.net"}
         if secrets.discord_api:
@@ -153,6 +156,10 @@ class Comfycord(commands.Bot):
     async def setup_hook(self) -> None:
         opened = self._stack.enter_async_context
         self.store = await opened(Store.open(self.config.database))
+        crew = Crew(self.store.database, self.config.part) if self.store.database.shared else None
+        if crew is not None:
+            await crew.join()
+            self._stack.push_async_callback(crew.leave)
         self.spool = Spool(self.config.spool)
         await self.spool.clear()
         self.uploads = Uploads(self.config.uploads)
@@ -169,16 +176,22 @@ class Comfycord(commands.Bot):
         restraint = Restraint(clock, self._rejected)
         self.delivery = Delivery(self, self.answers, restraint, clock)
         self._stack.push_async_callback(self.delivery.close)
-        self.line = Line(self.store, self.servers, self.delivery)
+        self.estimates = Estimates(await self.store.runs())
+        self.line = Line(self.store, self.servers, self.delivery, self.estimates)
         self.revival = Revival(self, self.servers, self.spool, self.delivery)
         self.runner = Runner(
-            self.store, self.servers, self.delivery, self.spool, self.uploads, self.library
-        )
+            self.store, self.servers, self.delivery, self.spool, self.uploads, self.library,
+            self.estimates,
+        )  # fmt: skip
         for server in self.servers.values():
+            server.own(ours=crew is None)
             await self._own(server.run(self.runner.wake), f"server {server.name}")
         await self._own(self.library.watch(), "workflows folder")
         await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
+        if crew is not None:
+            await self._own(crew.keep(self.servers, self.runner), "crew")
+            await self._own(self.store.database.listen(self._hear), "other processes")
         await self._own(self.answers.keep_reachable(self.delivery.offer), "private answers")
         await self._own(self.line.keep_telling(), "line")
         await self._own(keep_tidy(self.store, self.uploads, self.config.retention_days), "tidying")
@@ -200,6 +213,10 @@ class Comfycord(commands.Bot):
 
     async def on_message(self, message: discord.Message, /) -> None:
         """No message is a command; `cogs/pictures.py` hears those that mention the bot."""
+
+    def _hear(self, what: str) -> None:
+        self.runner.hear(what)
+        self.answers.hear(what)
 
     def _rejected(self) -> None:
         if self.failure is None:
@@ -224,6 +241,10 @@ class Comfycord(commands.Bot):
         self._stack.push_async_callback(end)
 
     async def _sync(self) -> None:
+        """Of several processes the one with the first shard does it."""
+        shards = self.config.discord.shards
+        if shards is not None and shards.first > 0:
+            return
         for guild_id in self.config.discord.guilds:
             guild = discord.Object(guild_id)
             self.tree.copy_global_to(guild=guild)
@@ -236,6 +257,13 @@ class Comfycord(commands.Bot):
                 ) from error
         if not self.config.discord.guilds:
             await self.tree.sync()
+
+
+def _sharding(shards: Shards | None) -> dict[str, Any]:
+    if shards is None:
+        return {}
+    ids = list(range(shards.first, shards.last + 1))
+    return {"shard_ids": ids, "shard_count": shards.of}
 
 
 @asynccontextmanager

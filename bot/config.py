@@ -4,7 +4,8 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
+from urllib.parse import unquote
 
 import pydantic
 import yaml
@@ -23,8 +24,35 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
+class Shards(NamedTuple):
+    """Of Discord's: the first and the last of this process, and how many there are."""
+
+    first: int
+    last: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}/{self.of}"
+
+
 class DiscordSettings(_Strict):
+    """*shards*: `0-1/4` are the first two of four; None: all of them, as many as Discord wants."""
+
     guilds: tuple[int, ...] = ()
+    shards: Shards | None = None
+
+    @pydantic.field_validator("shards", mode="before")
+    @classmethod
+    def _is_range(cls, value: object) -> Shards | None:
+        if value is None or isinstance(value, Shards):
+            return value
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?/(\d{1,4})", str(value).strip())
+        if found is None:
+            raise ValueError(f"{value!r} is no part of the shards, such as 0/2 or 0-1/4")
+        first, last, count = int(found[1]), int(found[2] or found[1]), int(found[3])
+        if not first <= last < count:
+            raise ValueError(f"{value!r}: the {count} shards are 0 to {count - 1}")
+        return Shards(first, last, count)
 
 
 class ServerSettings(_Strict):
@@ -61,18 +89,37 @@ class Limits(_Strict):
     blocked_words: tuple[str, ...] = ()
 
 
+class Fairness(_Strict):
+    """*weights*: by role; *relaxed_roles*, and who used up the fast seconds: when nobody waits."""
+
+    weights: Mapping[int, pydantic.PositiveFloat] = pydantic.Field(default_factory=dict)
+    relaxed_roles: tuple[int, ...] = ()
+    fast_gpu_seconds_per_day: int | None = pydantic.Field(default=None, ge=1)
+
+
 class Config(_Strict):
     discord: DiscordSettings = DiscordSettings()
     servers: tuple[ServerSettings, ...] = ()
-    database: str = "sqlite:///data/comfycord.db"
+    database: str = pydantic.Field(default="sqlite:///data/comfycord.db", repr=False)
     workflows: str = "workflows"
     limits: Limits = Limits()
+    fairness: Fairness = Fairness()
     retention_days: int = pydantic.Field(default=30, ge=1)
 
     @property
+    def database_shown(self) -> str:
+        """Without a login."""
+        return re.sub(r"//[^@/]*@", "//", self.database)
+
+    @property
+    def part(self) -> str:
+        """What this process serves of several that share a database and folders."""
+        return "all" if self.discord.shards is None else str(self.discord.shards)
+
+    @property
     def spool(self) -> Path:
-        """A folder of our own for files on their way, beside the database file."""
-        return self._beside_database("spool")
+        """A folder of this process for files on their way, beside the database file."""
+        return self._beside_database("spool", alone=True)
 
     @property
     def uploads(self) -> Path:
@@ -82,11 +129,15 @@ class Config(_Strict):
     @property
     def lock(self) -> Path:
         """Held by the process that runs on the database."""
-        return self._beside_database("lock")
+        return self._beside_database("lock", alone=True)
 
-    def _beside_database(self, what: str) -> Path:
+    def _beside_database(self, what: str, *, alone: bool = False) -> Path:
+        """*alone*: of this process, not of all that share a PostgreSQL."""
         path = Path(self.database.partition("sqlite:///")[2])
-        return path.with_name(f"{path.name}.{what}") if path.name else Path(what)
+        if not path.name:
+            path = Path("data/comfycord")
+            what = f"{self.part.replace('/', '-of-')}.{what}" if alone else what
+        return path.with_name(f"{path.name}.{what}")
 
     @pydantic.field_validator("servers")
     @classmethod
@@ -107,13 +158,15 @@ class Secrets(_Strict):
     discord_token: str | None = pydantic.Field(default=None, repr=False)
     access: Mapping[str, Access] = pydantic.Field(default_factory=dict, repr=False)
     discord_api: str | None = None
+    database_password: str | None = pydantic.Field(default=None, repr=False)
 
     @property
     def hidden(self) -> list[str]:
         """What may stand in no log."""
         logins = [each.login[1] for each in self.access.values() if each.login]
         tokens = [each.token for each in self.access.values() if each.token]
-        return [each for each in (self.discord_token, *logins, *tokens) if each]
+        own = (self.discord_token, self.database_password)
+        return [each for each in (*own, *logins, *tokens) if each]
 
     @classmethod
     def from_environment(cls, config: Config, environment: Mapping[str, str]) -> Self:
@@ -121,7 +174,13 @@ class Secrets(_Strict):
             discord_token=environment.get("DISCORD_TOKEN") or None,
             access={each.name: _access(each, environment) for each in config.servers},
             discord_api=environment.get("COMFYCORD_DISCORD_API") or None,
+            database_password=_password(config.database),
         )
+
+
+def _password(database: str) -> str | None:
+    found = re.match(r"\w+://[^:@/]*:([^@/]+)@", database)
+    return unquote(found[1]) if found else None
 
 
 def _access(server: ServerSettings, environment: Mapping[str, str]) -> Access:
@@ -143,8 +202,15 @@ def load(
     data = _read(path) if path.exists() else {}
     if base_url := environment.get("COMFYUI_BASE_URL"):
         data["servers"] = [_server_at(base_url)]
+    if shards := environment.get("DISCORD_SHARDS"):
+        data["discord"] = {**(data.get("discord") or {}), "shards": shards}
     if database := environment.get("DATABASE_URL"):
         data["database"] = database
+    elif _password(str(data.get("database", ""))) is not None:
+        raise ConfigError(
+            f"{path}: `database` holds a password. Move the whole address to the environment "
+            "variable DATABASE_URL."
+        )
     config = parse(data, str(path))
     if not base_url:
         for number, server in enumerate(config.servers):
@@ -233,5 +299,6 @@ def _model_at(location: tuple[int | str, ...]) -> type[pydantic.BaseModel]:
         "discord": DiscordSettings,
         "servers": ServerSettings,
         "limits": Limits,
+        "fairness": Fairness,
     }
     return models.get(str(location[0]), Config) if location else Config

@@ -26,7 +26,7 @@ from simcord.backend.cdn import CDN_BASE
 from simcord.preview import _component_projection
 
 from bot.app import Comfycord
-from bot.config import SHIPPED, Config, Secrets, ServerSettings
+from bot.config import SHIPPED, Config, DiscordSettings, Secrets, ServerSettings, Shards
 from bot.errors import ConfigError
 from comfy.standin import Pace, StandIn
 
@@ -124,6 +124,7 @@ def demo_config(server: str, folder: Path) -> Config:
     """With a copy of the workflows that ship, so that moderators may change them."""
     shutil.copytree(SHIPPED / "workflows", folder / "workflows")
     return Config(
+        discord=DiscordSettings(shards=Shards(0, 0, 1)),  # nobody is asked how many
         servers=(ServerSettings(name="local", url=server),),
         database=f"sqlite:///{folder.as_posix()}/demo.db",
         workflows=str(folder / "workflows"),

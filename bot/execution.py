@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.errors import explain_failure, explain_refusal
+from bot.estimates import Estimates, Run
 from bot.jobs import Job, JobState
 from bot.logs import for_log, for_log_of
 from bot.publisher import Publisher
@@ -55,12 +56,14 @@ class Execution:
         publisher: Publisher,
         uploads: Uploads,
         library: Library,
+        estimates: Estimates,
     ) -> None:
         self._store = store
         self._servers = servers
         self._publisher = publisher
         self._uploads = uploads
         self._library = library
+        self._estimates = estimates
 
     async def step(self, job: Job, server: Server, unsent: bool) -> Job:
         """*unsent*: it was claimed just now, so its prompt was surely not sent yet."""
@@ -159,7 +162,7 @@ class Execution:
         began = answered_at = _now()
         while True:
             silent = not (watch.finished or await self._something_heard(server, watch, answered_at))
-            job = await self._kept(job, watch, silent)
+            job = await self._kept(job, server, watch, silent)
             if job.state not in (JobState.QUEUED, JobState.RUNNING):
                 return job
             if not watch.finished and not silent:
@@ -187,15 +190,18 @@ class Execution:
             if entry is not None:
                 if not watch.finished and watch.client_id == server.client_id:
                     server.renew_socket()  # it tells nothing: somebody else may have its id
-                return await self._ended(job, server, entry)
-            if waits and await self._is_stuck(job, server, queue, began):
+                job = await self._ended(job, server, entry)
+                await self._store.settle(job)
+                return job
+            if waits and self._is_stuck(job, server, queue, began):
                 return await self._leave(job, server, queue)
             if watch.finished:
                 await asyncio.sleep(_SETTLING)
 
-    async def _kept(self, job: Job, watch: Watch, silent: bool) -> Job:
+    async def _kept(self, job: Job, server: Server, watch: Watch, silent: bool) -> Job:
         """The job with what the socket told of it; after a silence, as it is stored."""
         if watch.started and job.state is JobState.QUEUED:
+            server.begin(job.id)
             return await self._store.move(job, JobState.RUNNING)
         if watch.outputs_changed and job.state is JobState.RUNNING:
             watch.outputs_changed = False
@@ -235,6 +241,11 @@ class Execution:
             if not outputs and not entry.texts:
                 note = say("The workflow ran but saved nothing. It needs a Save Image node.")
                 return await self._fail(job, note, finished_at=now)
+            if entry.seconds is not None:
+                request = job.request
+                self._estimates.learn(
+                    Run(request.workflow, request.work, server.name, entry.seconds)
+                )
             return await self._store.move(
                 job,
                 JobState.EXECUTED,
@@ -277,7 +288,7 @@ class Execution:
             return await self.requeue(job)
         return job
 
-    async def _is_stuck(self, job: Job, server: Server, queue: Queue, since: float) -> bool:
+    def _is_stuck(self, job: Job, server: Server, queue: Queue, since: float) -> bool:
         if server.stuck is not None:
             return True
         still = min(server.still_for(queue), _now() - since)
@@ -287,7 +298,9 @@ class Execution:
             return still > _FOREIGN_RUN
         if still <= _IDLE_QUEUE:
             return False
-        typical = await self._store.typical_seconds(job.request.workflow)
+        typical = self._estimates.seconds(job.request.workflow, job.request.work)
+        if typical is not None:
+            typical *= self._estimates.pace(server.name)
         return still > (_UNKNOWN_RUN if typical is None else max(_IDLE_QUEUE, 2 * typical))
 
     async def _leave(self, job: Job, server: Server, queue: Queue) -> Job:

@@ -90,6 +90,7 @@ class Request:
     keep_metadata: bool = False  # the workflow may stay in the files that are posted
     spoiler: bool = False  # pictures are posted hidden
     nsfw: bool = False  # only for channels that Discord restricts by age
+    work: float = 1.0  # pixels x steps, as far as the graph tells: what its time grows with
     nth: int = 0  # of several that one interaction asked for
     locale: str = "en-US"  # Discord's code of the person's language
 

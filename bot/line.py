@@ -11,10 +11,13 @@ from discord import ui
 from bot.cards import waiting_card
 from bot.delivery import Delivery
 from bot.errors import StoreError
+from bot.estimates import Estimates
 from bot.jobs import Job, JobState
+from bot.placement import Hand, ready_in
 from bot.publisher import DeliveryDelayed, Undeliverable
-from bot.servers import Servers
+from bot.servers import Server, Servers
 from bot.store import Store
+from bot.turns import Place
 
 log = logging.getLogger(__name__)
 
@@ -23,26 +26,32 @@ _EVERY = 10.0  # seconds
 _TOLD = 20  # of the first in line; those behind have time
 
 
-def begins_at(place: int, seconds: float | None, servers_up: int) -> datetime | None:
-    """When number *place* begins if a job takes *seconds*; None where nobody can know."""
-    if seconds is None or not servers_up:
-        return None
-    return datetime.now(UTC) + timedelta(seconds=(place - 1) * seconds / servers_up + seconds)
-
-
 class Line:
-    def __init__(self, store: Store, servers: Servers, delivery: Delivery) -> None:
+    def __init__(
+        self, store: Store, servers: Servers, delivery: Delivery, estimates: Estimates
+    ) -> None:
         self._store = store
         self._servers = servers
         self._delivery = delivery
+        self._estimates = estimates
         self._told: dict[str, int] = {}  # what people read now, by job
 
-    async def joined(self, job: Job, place: int) -> ui.LayoutView:
+    def joined(self, job: Job, place: Place) -> ui.LayoutView:
         """The placeholder of a new job."""
-        up = self._up()
-        begins = begins_at(place, await self._store.typical_seconds(), up)
-        self._told[job.id] = place
-        return waiting_card(job, place, begins=begins, server_up=up > 0)
+        self._told[job.id] = place.number
+        return waiting_card(job, place.number, begins=self.ready_at(job, place), server_up=self._up)
+
+    def ready_at(self, job: Job, place: Place) -> datetime | None:
+        """None where nobody can know: no server is up, or the workflow was never run."""
+        hands = [self._hand(each) for each in self._servers.values() if each.up]
+        seconds = self._estimates.seconds(job.request.workflow, job.request.work)
+        if seconds is None or not hands:
+            return None
+        return datetime.now(UTC) + timedelta(seconds=ready_in(place.ahead, seconds, hands))
+
+    def _hand(self, server: Server) -> Hand:
+        pace = self._estimates.pace(server.name)
+        return Hand(server.busy(pace), pace)
 
     async def keep_telling(self) -> None:
         """For ever: edit a placeholder when its place changed."""
@@ -54,23 +63,26 @@ class Line:
                 log.info("the line was not told: %s", error)
 
     async def tell(self) -> None:
-        waiting = await self._store.pending(_TOLD)
-        seconds = await self._store.typical_seconds() if waiting else None
-        places = {job.id: place for place, job in enumerate(waiting, 1)}
-        known, self._told = self._told, dict(places)
-        for job in waiting:
-            if known.get(job.id) != places[job.id]:
-                await self._show(job, places[job.id], seconds)
+        ahead, places, mine = 0.0, {}, []
+        for number, each in enumerate(await self._store.line(_TOLD), 1):
+            places[each.id] = Place(number, ahead)
+            ahead += each.cost
+            mine += [each.id] if each.mine else []
+        known = self._told
+        self._told = {job_id: places[job_id].number for job_id in mine}
+        for job_id in mine:
+            if known.get(job_id) != places[job_id].number:
+                await self._show(job_id, places[job_id])
 
-    async def _show(self, job: Job, place: int, seconds: float | None) -> None:
-        now = await self._store.get(job.id)
-        if now is None or now.state is not JobState.PENDING:
+    async def _show(self, job_id: str, place: Place) -> None:
+        job = await self._store.get(job_id)
+        if job is None or job.state is not JobState.PENDING:
             return
-        up = self._up()
         try:
-            await self._delivery.show_place(now, place, begins_at(place, seconds, up), up > 0)
+            await self._delivery.show_place(job, place.number, self.ready_at(job, place), self._up)
         except (*_NOT_NOW, discord.HTTPException, aiohttp.ClientError, OSError) as error:
             log.info("job %s was not told its place: %s", job.short_id, error)
 
-    def _up(self) -> int:
-        return sum(server.up for server in self._servers.values())
+    @property
+    def _up(self) -> bool:
+        return any(each.up for each in self._servers.values())

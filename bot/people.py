@@ -1,4 +1,4 @@
-"""What is kept of people besides their jobs: how answers reach them, drafts, presets, bans."""
+"""What is kept besides jobs: how answers reach people, drafts, presets, and what moderators did."""
 
 import contextlib
 import json
@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from bot.audit import Change
 from bot.database import Database
-from bot.tables import bans, drafts, presets, tokens
+from bot.tables import audit, bans, change_of, defaults, drafts, presets, tokens
 from bot.wishes import Wish
 
 _DAY = timedelta(days=1)
@@ -32,6 +33,7 @@ class Preset(NamedTuple):
 
 class People:
     def __init__(self, database: Database) -> None:
+        self.database = database
         self._write, self._execute = database.write, database.execute
 
     # Who may not ask
@@ -59,13 +61,14 @@ class People:
 
     async def keep_token(self, job_id: str, token: Token) -> None:
         """The newest counts; those that died go."""
-        row = {**token._asdict(), "at": token.at.timestamp()}
+        row = {**token._asdict(), "at": token.at.timestamp(), "process": self.database.process}
         mine = tokens.c.job_id == job_id
         if not await self._write(sa.update(tokens).where(mine).values(**row)):
             with contextlib.suppress(sa.exc.IntegrityError):  # another click was faster
                 await self._write(sa.insert(tokens).values(job_id=job_id, **row))
         old = (token.at - _DAY).timestamp()
         await self._write(sa.delete(tokens).where(tokens.c.at < old))
+        await self.database.tell(job_id)
 
     async def drop_token(self, job_id: str) -> None:
         """What is told needs none."""
@@ -136,6 +139,50 @@ class People:
         query = sa.select(presets).where(where).order_by(presets.c.name)
         rows = (await self._execute(query)).all()
         return [Preset(r.name, r.code, Wish.from_json(json.loads(r.wish))) for r in rows]
+
+    # What moderators did
+
+    async def record(self, change: Change) -> None:
+        row = {name: getattr(change, name) for name in Change.__slots__}
+        row |= {
+            "at": change.at.timestamp(),
+            "before": json.dumps(change.before, ensure_ascii=False),
+            "after": json.dumps(change.after, ensure_ascii=False),
+        }
+        await self._write(sa.insert(audit).values(**row))
+
+    async def changes(
+        self, workflow: str, limit: int, *, until: datetime | None = None
+    ) -> list[Change]:
+        """Newest first."""
+        query = sa.select(audit).where(audit.c.workflow == workflow)
+        if until is not None:
+            query = query.where(audit.c.at < until.timestamp())
+        rows = await self._execute(query.order_by(audit.c.number.desc()).limit(limit))
+        return [change_of(row) for row in rows.all()]
+
+    async def default_workflow(self, guild_id: int, channel_id: int | None) -> str | None:
+        """Of this channel alone; None: of the whole Discord server."""
+        here = (defaults.c.guild_id == guild_id) & (defaults.c.channel_id == (channel_id or 0))
+        query = sa.select(defaults.c.workflow).where(here)
+        return (await self._execute(query)).scalar_one_or_none()
+
+    async def set_default(
+        self, guild_id: int, channel_id: int | None, workflow: str | None
+    ) -> None:
+        channel = channel_id or 0
+        here = (defaults.c.guild_id == guild_id) & (defaults.c.channel_id == channel)
+        if workflow is None:
+            await self._write(sa.delete(defaults).where(here))
+        elif not await self._write(sa.update(defaults).where(here).values(workflow=workflow)):
+            row = {"guild_id": guild_id, "channel_id": channel, "workflow": workflow}
+            with contextlib.suppress(sa.exc.IntegrityError):  # two moderators at once: the first
+                await self._write(sa.insert(defaults).values(**row))
+
+    async def rename_workflow(self, name: str, new: str) -> None:
+        """Where it is a default. Jobs and the audit log keep the name of their time."""
+        where = defaults.c.workflow == name
+        await self._write(sa.update(defaults).where(where).values(workflow=new))
 
 
 def token_of(row: sa.Row[Any]) -> Token:

@@ -1,6 +1,7 @@
 """Who may ask for what: turns a member's words into a `Request`, or says why not. Pure."""
 
 import json
+import math
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping
@@ -91,6 +92,7 @@ def build(
         keep_metadata=workflow.sidecar.keep_metadata and template == workflow.graph,
         spoiler=workflow.sidecar.spoiler,
         nsfw=workflow.sidecar.nsfw,
+        work=_work(graph, parameters),
         locale=author.locale,
     )
 
@@ -370,6 +372,11 @@ def _check_size(graph: Graph, parameters: Mapping[str, Parameter], limits: Limit
                     pixels=f"{limits.pixels:,}",
                 )
             )
+
+
+def _work(graph: Graph, parameters: Mapping[str, Parameter]) -> float:
+    factors = (Role.WIDTH, Role.HEIGHT, Role.BATCH, Role.STEPS)
+    return float(math.prod(_largest(graph, parameters, each) or 1 for each in factors))
 
 
 def _largest(graph: Graph, parameters: Mapping[str, Parameter], name: str) -> int | None:

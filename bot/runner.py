@@ -7,15 +7,15 @@ depends only on the stored state, so a restart is the same loop over the unfinis
 import asyncio
 import contextlib
 import logging
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from bot.dispatch import Dispatch
 from bot.errors import StoreError
+from bot.estimates import UNKNOWN_SECONDS, Estimates
 from bot.execution import PATIENCE, Execution, expired
-from bot.fairness import CHOICES, Waiting, choice
 from bot.jobs import ON_SERVER, Job, JobState
 from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers
@@ -23,13 +23,11 @@ from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.library import Library
-from comfy.nodes import models_in
 from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
 _BROKEN = 5.0  # seconds, while the database does not work
-_AHEAD = 50  # waiting jobs that are read at once
 _IDLE = 30.0  # the rounds go on even if nobody wakes them
 _UNANSWERED = 15.0  # seconds, after which a command's answer arrived or never will
 _PATIENCE = (1.0, 60.0)  # between two tries to reach Discord or a server: from, to
@@ -45,15 +43,18 @@ class Runner:
         spool: Spool,
         uploads: Uploads,
         library: Library,
+        estimates: Estimates,
     ) -> None:
         self._uploads = uploads
         self._store = store
         self._servers = servers
         self._publisher = publisher
         self._spool = spool
-        self._execution = Execution(store, servers, publisher, uploads, library)
-        self._passed: dict[str, float] = {}  # jobs at the head that others overtook, since when
+        self._estimates = estimates
+        self._dispatch = Dispatch(store, servers, estimates)
+        self._execution = Execution(store, servers, publisher, uploads, library, estimates)
         self._wake = asyncio.Event()
+        self._resumed_at = float("-inf")  # loop time
         self._following: dict[str, asyncio.Task[None]] = {}
         self._expected: dict[str, float] = {}  # jobs that are being answered, since when
 
@@ -65,19 +66,47 @@ class Runner:
         """Its command is being answered, and says itself whether Discord took the answer."""
         self._expected[job_id] = asyncio.get_running_loop().time()
 
+    def hear(self, what: str) -> None:
+        """Another process tells: this job changed; "": the line did."""
+        for server in self._servers.values():
+            if what in server.holding:
+                server.hurry_all()
+        self.wake()
+
+    def take(self, names: Collection[str]) -> None:
+        """These servers are this process's from now on, with the jobs on them."""
+        for name, server in self._servers.items():
+            server.own(ours=name in names)
+        self._resumed_at = float("-inf")
+        self.wake()
+
+    async def let_go(self, names: Collection[str]) -> None:
+        """Another process may have these servers: nothing more is done on them from here."""
+        held: set[str] = set()
+        for server in (self._servers[name] for name in names):
+            server.own(ours=False)
+            held |= server.holding.keys()
+        await _ended(task for job_id, task in self._following.items() if job_id in held)
+
+    async def halt(self) -> None:
+        """Another process may have everything."""
+        for server in self._servers.values():
+            server.own(ours=False)
+        await _ended(self._following.values())
+
     async def run(self) -> None:
         """For ever. An error of one round is logged, and the next round comes."""
         clock = asyncio.get_running_loop().time
-        resumed_at = float("-inf")
         try:
             while True:
                 try:
-                    if clock() - resumed_at >= _IDLE:
+                    if clock() - self._resumed_at >= _IDLE:
+                        self._resumed_at = clock()
                         await self._resume()
-                        resumed_at = clock()
                     await self.dispatch()
                 except Exception:
                     log.exception("the queue could not be worked on; trying again")
+                    self._resumed_at = float("-inf")
                     await asyncio.sleep(_PATIENCE[0])
                     continue
                 with contextlib.suppress(TimeoutError):
@@ -85,12 +114,11 @@ class Runner:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            for task in self._following.values():
-                task.cancel()
-            await asyncio.gather(*self._following.values(), return_exceptions=True)
+            await _ended(self._following.values())
 
     async def _resume(self) -> None:
         """Follow what nobody follows: an earlier process left it, or its task broke off."""
+        self._estimates.replace(await self._store.runs())
         for job in await self._store.in_flight():
             self._follow(job)
         for job in await self._store.pending_since(datetime.now(UTC) - PATIENCE):
@@ -116,62 +144,17 @@ class Runner:
             await self._store.acknowledge(job.id, message_id)
 
     async def dispatch(self) -> None:
-        """Give waiting jobs to servers with room, whose turn it is first."""
-        passed = 0
-        while self._servers.have_room:
-            line = await self._store.pending(_AHEAD, passed)
-            possible = [job for job in line if not await self._is_impossible(job)]
-            if not await self._place_some(possible):
-                if len(line) < _AHEAD:
-                    return
-                passed += len(possible)
-
-    async def _is_impossible(self, job: Job) -> bool:
-        missing = self._servers.missing_everywhere(job.request.graph)
-        if missing:
+        """Give waiting jobs to servers with room."""
+        async for job, server in self._dispatch.claimed():
+            if server is not None:
+                self._follow(job, unsent=True)
+                continue
+            missing = self._servers.missing_everywhere(job.request.graph)
             names = ", ".join(f"`{each}`" for each in sorted(missing)[:5])
             note = say(
                 "No server has the custom node {names}. Ask a moderator to install it.", names=names
             )
             self._follow(await self._store.move(job, JobState.FAILED, note=note))
-        return bool(missing)
-
-    async def _place_some(self, line: list[Job]) -> bool:
-        """One for each server that has room; whether any was placed."""
-        placed = False
-        for server in self._servers.with_room:
-            if job := self._choice(server, line):
-                line.remove(job)
-                await self._claim(job, server)
-                placed = True
-        return placed
-
-    def _choice(self, server: Server, line: list[Job]) -> Job | None:
-        able = [j for j in line if server in self._servers.able(j.request.graph, j.memory)]
-        now = asyncio.get_running_loop().time()
-        waiting = [Waiting(models_in(j.request.graph), self._passed.get(j.id)) for j in able]
-        place = choice(waiting[:CHOICES], server.loaded, self._loaded_elsewhere(server), now)
-        if place is None:
-            return None
-        if place:
-            self._passed.setdefault(able[0].id, now)
-        return able[place]
-
-    def _loaded_elsewhere(self, server: Server) -> list[frozenset[str]]:
-        return [each.loaded for each in self._servers.with_room if each is not server]
-
-    async def _claim(self, job: Job, server: Server) -> None:
-        claimed = job.to(
-            JobState.SUBMITTING,
-            server=server.name,
-            prompt_id=str(uuid.uuid4()),
-            attempt=job.attempt + 1,
-            submitted_at=datetime.now(UTC),
-        )
-        self._passed.pop(job.id, None)
-        if await self._store.save(job, claimed):
-            server.loaded = models_in(job.request.graph) or server.loaded
-            self._follow(claimed, unsent=True)
 
     async def cancel(self, job: Job) -> bool:
         found: Job | None = job  # False if it is too late; the placeholder tells the rest
@@ -180,7 +163,9 @@ class Runner:
             if await self._store.save(found, cancelled):
                 if server := self._server_of(found):
                     server.hurry(found.prompt_id)
-                if cancelled.message_id is not None:  # else the next rounds, when it is known
+                if found.state in ON_SERVER and server is not None and not server.ours:
+                    await self._store.tell(found.id)  # its process does the rest
+                elif cancelled.message_id is not None:  # else the next rounds, when it is known
                     self._follow(cancelled)
                 return True
             found = await self._store.get(job.id)  # it moved on in the meantime
@@ -190,7 +175,12 @@ class Runner:
         if job.id in self._following:
             return
         if (server := self._server_of(job)) and job.state in ON_SERVER:
-            server.holding.add(job.id)
+            if not server.ours:
+                return
+            request = job.request
+            server.hold(
+                job.id, self._estimates.seconds(request.workflow, request.work) or UNKNOWN_SECONDS
+            )
         task = asyncio.create_task(self._carry(job, unsent), name=f"job {job.short_id}")
         self._following[job.id] = task
         task.add_done_callback(lambda _: self._following.pop(job.id, None))
@@ -234,7 +224,7 @@ class Runner:
 
     def _release(self, job: Job) -> None:
         for server in self._servers.values():
-            server.holding.discard(job.id)
+            server.release(job.id)
         self.wake()
 
     async def _step(self, job: Job, unsent: bool) -> Job:
@@ -292,6 +282,13 @@ class Runner:
 
     def _server_of(self, job: Job) -> Server | None:
         return self._servers.get(job.server or "")
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _shown(job: Job, message_id: int) -> Job:

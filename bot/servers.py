@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from comfy.workflow import Workflow
 log = logging.getLogger(__name__)
 
 SLOTS = 2  # one prompt runs, one waits: the GPU never idles, and the order stays ours
+_OVERDUE = 0.1  # of what was expected, is left of a job that should be over
 _RETRY = (1.0, 30.0)  # seconds between attempts to connect: from, to
 _LEARN_EVERY = 600.0  # people add models while ComfyUI runs
+_VISIT_EVERY = 60.0  # seconds, where another process does the work
 _LOOK_EVERY = 30.0  # seconds, whether one that was stuck goes on
 
 
@@ -62,6 +65,20 @@ class Watch:
         self.changed.set()
 
 
+@dataclass(slots=True)
+class Held:
+    """A job in a slot. *seconds*: see `Server.hold`; *began*: when, by the monotonic clock."""
+
+    seconds: float
+    began: float | None = None
+
+    def left(self, pace: float, now: float) -> float:
+        whole = self.seconds * pace
+        if self.began is None:
+            return whole
+        return max(whole - (now - self.began), whole * _OVERDUE)
+
+
 class Server:
     """One ComfyUI instance. It is up while its socket is open and its nodes are known."""
 
@@ -73,7 +90,10 @@ class Server:
         self.memory = 0  # bytes of VRAM
         self.problem: str | None = "not connected yet"
         self.heard_at = 0.0  # loop time of the last event of any of our prompts
-        self.holding: set[str] = set()  # ids of the jobs in its slots
+        self.ours = True  # no other process sends it prompts
+        self._turned = asyncio.Event()  # it became ours, or no longer is
+        self.paused = False
+        self.holding: dict[str, Held] = {}  # by job
         self.loaded: frozenset[str] = frozenset()  # model files, when all that it holds is done
         self.client_id: str | None = None
         self.stuck: tuple[str, ...] | None = None  # what ran when it was put aside
@@ -91,8 +111,32 @@ class Server:
         return self.problem is None
 
     @property
+    def takes_jobs(self) -> bool:
+        return self.up and self.ours and not self.paused
+
+    @property
     def has_room(self) -> bool:
-        return self.up and len(self.holding) < SLOTS
+        return self.takes_jobs and len(self.holding) < SLOTS
+
+    def own(self, *, ours: bool) -> None:
+        if ours is not self.ours:
+            self.ours = ours
+            self._turned.set()
+
+    def hold(self, job_id: str, seconds: float) -> None:
+        """It takes a slot; *seconds*: what it is expected to take an average server."""
+        self.holding.setdefault(job_id, Held(seconds))
+
+    def release(self, job_id: str) -> None:
+        self.holding.pop(job_id, None)
+
+    def begin(self, job_id: str) -> None:
+        if (held := self.holding.get(job_id)) and held.began is None:
+            held.began = time.monotonic()
+
+    def busy(self, pace: float) -> float:
+        """Seconds until what it holds is done, if it takes *pace* times as long as the average."""
+        return sum(each.left(pace, time.monotonic()) for each in self.holding.values())
 
     def can_run(self, workflow: Workflow) -> bool:
         """Whether it has the nodes and the models; asked for every workflow while people type."""
@@ -120,6 +164,10 @@ class Server:
         if watch := self._watches.get(prompt_id or ""):
             watch.disturb()
 
+    def hurry_all(self) -> None:
+        for watch in self._watches.values():
+            watch.disturb()
+
     def doubt(self, error: ServerError) -> None:
         """It took no prompt: out of rotation, until a new connection and its delay."""
         log.warning("server %s takes no prompts: %s", self.name, error)
@@ -140,8 +188,7 @@ class Server:
             log.error("server %s takes prompts and does not run them: restart it", self.name)
             self.stuck = queue.running
             self.problem = say("it takes prompts and does not run them. Restart it.")
-            for watch in self._watches.values():
-                watch.disturb()
+            self.hurry_all()
 
     def abandon(self, prompt_id: str | None) -> None:
         """Somebody else runs it: this server is to drop it when it answers again."""
@@ -160,8 +207,10 @@ class Server:
         """For ever: connect, learn what it can do, listen; after a failure, again."""
         delay = _RETRY[0]
         while True:
+            self._turned.clear()
             try:
-                await self._serve(on_change)
+                await (self._serve(on_change) if self.ours else self._visit(on_change))
+                continue
             except ServerError as error:
                 if self.up:
                     delay = _RETRY[0]
@@ -180,7 +229,9 @@ class Server:
             self.client_id = socket.client_id
             self._doubts = asyncio.Queue()
             self.stuck = None  # a new socket is most often a new process
-            tasks = [
+            turned = asyncio.create_task(self._turned.wait())
+            tasks: list[asyncio.Task[Any]] = [
+                turned,
                 asyncio.create_task(self._listen(socket)),
                 asyncio.create_task(self._learn(on_change)),
                 asyncio.create_task(self._notice_moves(on_change)),
@@ -193,6 +244,8 @@ class Server:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            if turned in done:
+                return
         raise ServerUnavailable(f"{self.client.url} closed its socket")
 
     async def _listen(self, socket: Socket) -> None:
@@ -205,14 +258,26 @@ class Server:
     async def _learn(self, on_change: Callable[[], None]) -> None:
         while True:
             await self._drop_abandoned()
-            stats = await self.client.system_stats()
-            self.version = stats.version
-            self.memory = max((each.vram_total for each in stats.devices), default=0)
-            self.nodes = await self.client.object_info()
+            await self._ask()
             self._is_up(on_change)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LEARN_EVERY):
                     raise await self._doubts.get()
+
+    async def _ask(self) -> None:
+        stats = await self.client.system_stats()
+        self.version = stats.version
+        self.memory = max((each.vram_total for each in stats.devices), default=0)
+        self.nodes = await self.client.object_info()
+
+    async def _visit(self, on_change: Callable[[], None]) -> None:
+        """While it is another process's: what it can do and whether it answers."""
+        while not self._turned.is_set():
+            await self._ask()
+            self._is_up(on_change)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_VISIT_EVERY):
+                    await self._turned.wait()
 
     def _is_up(self, on_change: Callable[[], None]) -> None:
         if self.stuck is not None:
@@ -239,8 +304,7 @@ class Server:
 
     def _announce(self, on_change: Callable[[], None]) -> None:
         self._changed.set()
-        for watch in self._watches.values():
-            watch.disturb()
+        self.hurry_all()
         on_change()
 
 
@@ -282,9 +346,12 @@ class Servers(Mapping[str, Server]):
 
     @property
     def with_room(self) -> list[Server]:
-        """The emptiest first."""
-        free = [each for each in self.values() if each.has_room]
-        return sorted(free, key=lambda each: len(each.holding))
+        return [each for each in self.values() if each.has_room]
+
+    @property
+    def abilities(self) -> object:
+        """Differs when `able` may answer otherwise than before."""
+        return [(each.up, id(each.nodes)) for each in self.values()]
 
     def able(self, graph: Graph, memory: int | None = None) -> list[Server]:
         """Those that are up and can run it, with more VRAM than *memory* bytes.

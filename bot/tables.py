@@ -13,6 +13,7 @@ from comfy.graph import InputRef
 from comfy.models import OutputFile
 from comfy.phrases import read, written
 
+ALONE = "alone"  # the process that has a database for itself
 metadata = sa.MetaData()
 jobs = sa.Table(
     "jobs",
@@ -52,15 +53,31 @@ jobs = sa.Table(
     sa.Column("nsfw", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
     sa.Column("memory", sa.BigInteger),
+    sa.Column("work", sa.Float, nullable=False, server_default="1"),
+    sa.Column("relaxed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("turn", sa.Float, nullable=False, server_default="0"),
     sa.Column("cost", sa.Float, nullable=False, server_default="0"),
+    sa.Column("weight", sa.Float, nullable=False, server_default="1"),
+    sa.Column("process", sa.String(36), nullable=False, server_default=ALONE),
     sa.UniqueConstraint("id", name="uq_jobs_id"),
     sa.UniqueConstraint("interaction_id", "nth", name="jobs_asked_once"),
     sa.Index("jobs_by_state", "state", "number"),
-    sa.Index("jobs_by_turn", "state", "turn", "number"),
-    sa.Index("jobs_by_submission", "submitted_at"),
+    sa.Index("jobs_by_submission", "relaxed", "submitted_at"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )
+# Written out, as SQLite takes an index of some rows only where the query says just the same.
+is_pending: sa.ColumnElement[bool] = sa.literal_column(
+    "(state = 'pending' AND message_id IS NOT NULL)", sa.Boolean
+)
+is_unfinished: sa.ColumnElement[bool] = sa.literal_column(
+    "(state <> 'pending' AND (NOT told OR forgotten))", sa.Boolean
+)
+for name, columns, where in (
+    ("jobs_in_line", ("relaxed", "turn", "number", "cost", "user_id"), is_pending),
+    ("jobs_unfinished", ("process", "number"), is_unfinished),
+    ("jobs_unacknowledged", ("process",), jobs.c.message_id.is_(None)),
+):
+    sa.Index(name, *(jobs.c[each] for each in columns), sqlite_where=where, postgresql_where=where)
 
 audit = sa.Table(
     "audit",
@@ -116,6 +133,23 @@ tokens = sa.Table(
     sa.Column("message_id", sa.BigInteger),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("locale", sa.String(10), nullable=False, server_default="en-US"),
+    sa.Column("process", sa.String(36), nullable=False, server_default=ALONE),
+)
+
+processes = sa.Table(
+    "processes",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("shards", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+servers = sa.Table(
+    "servers",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("process", sa.String(36)),
+    sa.Column("paused", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 
@@ -143,9 +177,13 @@ def progress_row(job: Job) -> dict[str, Any]:
     }
 
 
+_OF_THE_STORE = ("number", "forgotten", "relaxed", "turn", "cost", "weight", "process")
+
+
 def job_of(row: sa.Row[Any]) -> Job:
     data = row._asdict()
-    del data["number"], data["forgotten"], data["turn"], data["cost"]
+    for each in _OF_THE_STORE:
+        del data[each]
     request = {name: data.pop(name) for name in Request.__slots__}
     request["settings"] = json.loads(request["settings"])
     request["graph"] = json.loads(request["graph"])

@@ -176,7 +176,8 @@ class Jobs(commands.Cog):
 
     async def _lines(self, job: Job, t: Language) -> str:
         waits = job.state is JobState.PENDING
-        lines = status_lines(job, t, await self.bot.store.place(job) if waits else None)
+        place = (await self.bot.store.place(job)).number if waits else None
+        lines = status_lines(job, t, place)
         progress = self.bot.delivery.progress_of(job.id)
         if progress is not None and job.state is JobState.RUNNING:
             lines = f"{bar(progress.fraction)} {progress.fraction:.0%} {lines}"
@@ -185,9 +186,9 @@ class Jobs(commands.Cog):
     async def _board(self, user_id: int, t: Language) -> Board:
         """Servers with what is on them, then the line; other people's words stay theirs."""
         bot, lines = self.bot, [f"### {t('Queue')}"]
-        flying = await bot.store.in_flight()
+        flying = await bot.store.on_servers()
         for name, server in bot.servers.items():
-            here = [each for each in flying if each.server == name and not each.state.final]
+            here = [each for each in flying if each.server == name]
             state = t("away") if not server.up else t("free") if not here else ""
             lines.append(" · ".join(each for each in (f"**{name}**", state) if each))
             for each in here[:_SHOWN]:

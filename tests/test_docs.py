@@ -8,6 +8,7 @@ import click
 import pydantic
 import pytest
 
+from bot import config
 from bot.__main__ import cli
 from bot.config import Config
 from bot.delivery import NEEDED
@@ -22,9 +23,9 @@ def config_keys(model: type[pydantic.BaseModel], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         inner = re.search(r"bot\.config\.(\w+)", str(field.annotation))
-        if inner:
+        if inner and issubclass(getattr(config, inner[1]), pydantic.BaseModel):
             many = "[]" if "tuple" in str(field.annotation) else ""
-            model_inside = getattr(__import__("bot.config").config, inner[1])
+            model_inside = getattr(config, inner[1])
             keys += config_keys(model_inside, f"{prefix}{name}{many}.")
         else:
             keys.append(prefix + name)

@@ -10,6 +10,7 @@ from bot.logs import Redacting
 from bot.store import Store
 from tests.bot.shell import VARIABLES, Shell
 from tests.fakes.comfyui import FakeComfyUI
+from tests.fakes.postgres import postgres
 
 
 @pytest.fixture
@@ -23,8 +24,22 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/data/jobs.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database of either kind: the store keeps its word on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/data/jobs.db"
+    return postgres().ready_database()
+
+
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
+async def store(any_url: str) -> AsyncIterator[Store]:
+    async with Store.open(any_url) as store:
+        yield store
+
+
+@pytest.fixture
+async def sqlite_store(url: str) -> AsyncIterator[Store]:
     async with Store.open(url) as store:
         yield store
 

@@ -105,7 +105,8 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         (
             "limit: {queue: 5}",
             "config.yaml: unknown key `limit`. "
-            "Allowed here: discord, servers, database, workflows, limits, retention_days.",
+            "Allowed here: discord, servers, database, workflows, limits, fairness, "
+            "retention_days.",
         ),
         (
             "servers: [{name: local, ulr: 'http://h', url: 'http://h'}]",
@@ -123,7 +124,7 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
         ),
         (
             "discord: {token: abc}",
-            "config.yaml: unknown key `discord.token`. Allowed here: guilds.",
+            "config.yaml: unknown key `discord.token`. Allowed here: guilds, shards.",
         ),
         ("servers: [{name: local}]", "config.yaml: `servers[0].url` is missing."),
         (
@@ -279,7 +280,7 @@ def test_the_environment_outdoes_the_file(tmp_path: Path) -> None:
         ("sqlite:////var/lib/comfycord/jobs.db", "/var/lib/comfycord/jobs.db.spool"),
         ("sqlite:///jobs.db", "jobs.db.spool"),
         ("sqlite:///data/jobs", "data/jobs.spool"),
-        ("postgresql://h/jobs", "spool"),
+        ("postgresql://h/jobs", "data/comfycord.all.spool"),
     ],
     ids=["relative", "absolute", "here", "without a suffix", "elsewhere"],
 )

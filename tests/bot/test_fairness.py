@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bot.fairness import Waiting, choice, fair_turn
-from bot.jobs import Job, JobState
+from bot.fairness import Share, fair_turn
+from bot.jobs import JobState
+from bot.placement import Waiting, choice
 from bot.store import Store
 from tests.bot.rows import numbered
 
@@ -50,7 +51,7 @@ class Line:
         for _ in range(times):
             self.number += 1
             request = numbered(self.number, user_id=user_id)
-            assert await self.store.add(request, cost)
+            assert await self.store.add(request, Share(cost))
             await self.store.acknowledge(request.id, self.number)
 
     async def send(self) -> int:
@@ -133,7 +134,7 @@ async def test_the_place_in_line_is_that_of_the_turn(line: Line) -> None:
     waiting = await line.store.pending(10)
 
     assert [job.request.user_id for job in waiting] == [LIGHT, *[HEAVY] * 4]
-    assert [await line.store.place(job) for job in waiting] == [1, 2, 3, 4, 5]
+    assert [(await line.store.place(job)).number for job in waiting] == [1, 2, 3, 4, 5]
     assert (await line.store.waiting(LIGHT)).first_place == 1
     assert (await line.store.waiting(HEAVY)).first_place == 2
 

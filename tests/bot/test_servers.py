@@ -80,7 +80,8 @@ def knowing(
     node = {"display_name": name, "input": {"required": {"model_name": [list(models)]}}}
     server.nodes = parse_object_info(dict.fromkeys(class_types, node))
     server.problem = None if up else "away"
-    server.holding = {f"job-{number}" for number in range(holding)}
+    for number in range(holding):
+        server.hold(f"job-{number}", 10.0)
     return server
 
 
@@ -353,7 +354,8 @@ def test_a_server_has_room_for_one_that_runs_and_one_that_waits(
 def place_for(servers: Servers, graph: Graph) -> Server | None:
     """Where a job would go if it was the only one."""
     able = servers.able(graph)
-    return next((each for each in servers.with_room if each in able), None)
+    free = sorted(servers.with_room, key=lambda each: each.busy(1.0))
+    return next((each for each in free if each in able), None)
 
 
 def test_a_job_goes_to_the_emptiest_server() -> None:

@@ -41,12 +41,14 @@ async def locked(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await other.wait()
 
 
-async def test_a_write_waits_for_another_program_and_reads_do_not(store: Store, url: str) -> None:
-    job = await kept(store, 1)
+async def test_a_write_waits_for_another_program_and_reads_do_not(
+    sqlite_store: Store, url: str
+) -> None:
+    job = await kept(sqlite_store, 1)
 
     async with locked(url):
-        write = asyncio.create_task(store.add(numbered(2)))
-        read = await asyncio.wait_for(store.get(job.id), 1)
+        write = asyncio.create_task(sqlite_store.add(numbered(2)))
+        read = await asyncio.wait_for(sqlite_store.get(job.id), 1)
         assert not write.done()
 
     assert read == job
@@ -54,17 +56,17 @@ async def test_a_write_waits_for_another_program_and_reads_do_not(store: Store, 
 
 
 async def test_a_program_that_locks_it_for_too_long_is_named_and_nothing_is_written(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_store: Store, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.database._LOCKED", 0.1)
-    job = await kept(store, 1)
+    job = await kept(sqlite_store, 1)
 
     async with locked(url):
         with pytest.raises(StoreError, match="database is locked"):
-            await store.move(job, JobState.FAILED, note="x")
+            await sqlite_store.move(job, JobState.FAILED, note="x")
 
-    assert await store.get(job.id) == job
-    assert (await store.move(job, JobState.FAILED, note="x")).state is JobState.FAILED
+    assert await sqlite_store.get(job.id) == job
+    assert (await sqlite_store.move(job, JobState.FAILED, note="x")).state is JobState.FAILED
 
 
 async def test_a_disk_that_is_full_keeps_what_is_there_and_takes_more_when_there_is_room(

@@ -12,9 +12,11 @@ import pytest
 
 import bot.people
 from bot.audit import Change
+from bot.estimates import Run
 from bot.jobs import Job, JobState
 from bot.people import Token
-from bot.store import Search, Store, Waiting
+from bot.store import Search, Store
+from bot.turns import Waiting
 from bot.wishes import Wish
 from comfy.graph import InputRef
 from tests.bot.builders import NOW, a_request
@@ -216,18 +218,17 @@ async def test_the_place_is_that_of_the_first_of_ones_own(store: Store) -> None:
     assert await store.waiting(99) == Waiting(everybody=5, mine=0, first_place=0)
 
 
-async def test_the_typical_time_is_that_of_the_latest_fifty_results(store: Store) -> None:
-    nothing = await store.typical_seconds()
-    await kept(store, 1, S.POSTED, seconds=1000.0)
-    for number in range(2, 27):
-        await kept(store, number, S.POSTED, seconds=10.0)
-        await kept(store, number + 100, S.POSTED, seconds=20.0)
-    await kept(store, 200, S.FAILED, seconds=5000.0)
-    await kept(store, 201, S.RUNNING, seconds=5000.0)
-    await kept(store, 202, S.POSTED)
+async def test_runs_are_the_latest_that_ended_well_the_oldest_first(store: Store) -> None:
+    nothing = await store.runs()
+    so: dict[str, Any] = {"server": "local", "workflow": "flux", "work": 2.0}
+    await kept(store, 1, S.POSTED, seconds=10.0, **so)
+    await kept(store, 2, S.EXECUTED, seconds=20.0, **so)
+    await kept(store, 3, S.FAILED, seconds=5000.0, **so)
+    await kept(store, 4, S.RUNNING, seconds=5000.0, **so)
+    await kept(store, 5, S.POSTED, **so)
 
-    assert nothing is None
-    assert await store.typical_seconds() == 15.0
+    assert nothing == []
+    assert await store.runs() == [Run("flux", 2.0, "local", 10.0), Run("flux", 2.0, "local", 20.0)]
 
 
 # What is known of a person

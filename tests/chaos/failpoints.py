@@ -77,6 +77,8 @@ def arm(failpoint: str | None, trace: Path) -> None:
     for method in ("add", "acknowledge", "discard", "keep_token"):
         around(Store, method, f"store.{method}")
     around(Store, "save", _saved)
+    around(Store, "claim", "store pending>submitting")
+    around(Store, "settle", "store.settle")
     for method in ("queue_prompt", "upload", "delete_queued", "interrupt"):
         around(ComfyClient, method, f"comfy.{method}")
     around_stream(ComfyClient, "view", "comfy.view")

@@ -24,7 +24,7 @@ STEPS = {
         "store.add", "store.keep_token", "store.keep_token #2", "answer", "store.acknowledge",
         "store pending>submitting", "comfy.queue_prompt", "store submitting>queued",
         "store queued>running", "edit", "edit by token", "store running outputs",
-        "store running>executed", "spool.fetch", "comfy.view", "edit with files",
+        "store running>executed", "store.settle", "spool.fetch", "comfy.view", "edit with files",
         "edit by token with files", "store executed messages", "store executed>posted",
     ),
     "upload": (

@@ -91,18 +91,18 @@ async def test_who_waits_is_told_when_the_line_moves(world: World, told_often: N
 
 async def looked(world: World, times: int) -> None:
     """Until the line was looked at so many times."""
-    looks, pending = asyncio.Queue[None](), world.bot.store.pending
+    looks, whole = asyncio.Queue[None](), world.bot.store.line
 
     async def counted(limit: int, offset: int = 0) -> list:
-        found = await pending(limit, offset)
+        found = await whole(limit, offset)
         if limit == line._TOLD:
             looks.put_nowait(None)
         return found
 
-    world.bot.store.pending = counted  # type: ignore[method-assign]
+    world.bot.store.line = counted  # type: ignore[method-assign]
     for _ in range(times):
         await asyncio.wait_for(looks.get(), 5)
-    world.bot.store.pending = pending  # type: ignore[method-assign]
+    world.bot.store.line = whole  # type: ignore[method-assign]
 
 
 async def test_a_deleted_placeholder_does_not_keep_the_line_from_others(

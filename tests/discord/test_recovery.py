@@ -1,11 +1,12 @@
 """A ComfyUI that forgets, dies, hangs or runs out of memory, and what becomes of its jobs."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from bot import execution, servers
+from bot import execution, runner, servers
 from bot.config import ServerSettings
 from bot.jobs import JobState
 from comfy.standin import Pace
@@ -187,7 +188,8 @@ async def test_a_request_that_no_server_took_within_a_day_is_told_so(
     interaction = await world.generate()
     await world.pending()
 
-    monkeypatch.setattr(execution, "_PATIENCE", execution._PATIENCE * 0)
+    monkeypatch.setattr(execution, "PATIENCE", timedelta())
+    monkeypatch.setattr(runner, "PATIENCE", timedelta())
 
     assert "within a day" in await world.told(interaction, "It did not work.")
     assert text_of(interaction.message).count("did not work") == 1

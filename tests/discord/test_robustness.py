@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -271,16 +272,24 @@ async def test_a_waiting_prompt_that_somebody_deletes_runs_again(
 async def test_a_database_error_delays_a_job_and_no_more(
     world: World, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
-    save, left = Store.save, 2
+    save, claim, left = Store.save, Store.claim, 2
 
-    async def broken(self: Store, before: Job, after: Job) -> bool:
+    def work(on: str) -> None:
         nonlocal left
-        if after.state == state and left:
+        if on == state and left:
             left -= 1
             raise StoreError("The database does not work now: disk is full.")
+
+    async def saved(self: Store, before: Job, after: Job) -> bool:
+        work(after.state)
         return await save(self, before, after)
 
-    monkeypatch.setattr(Store, "save", broken)
+    async def claimed(self: Store, *what: Any) -> Job | None:
+        work("submitting")
+        return await claim(self, *what)
+
+    monkeypatch.setattr(Store, "save", saved)
+    monkeypatch.setattr(Store, "claim", claimed)
     await world.start()
 
     interaction = await world.generate()
@@ -435,16 +444,16 @@ async def test_two_bots_on_one_database_run_each_job_once(world: World) -> None:
 async def test_a_job_that_another_bot_claims_first_is_left_to_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, lost = Store.save, []
+    claim, lost = Store.claim, []
 
-    async def faster(self: Store, before: Job, after: Job) -> bool:
-        if after.state is JobState.SUBMITTING and not lost:
-            lost.append(before)
-            return False
-        return await save(self, before, after)
+    async def faster(self: Store, job_id: str, *where: Any) -> Job | None:
+        if not lost:
+            lost.append(job_id)
+            return None
+        return await claim(self, job_id, *where)
 
     monkeypatch.setattr(runner, "_IDLE", 0.1)
-    monkeypatch.setattr(Store, "save", faster)
+    monkeypatch.setattr(Store, "claim", faster)
     await world.start()
 
     interaction = await world.generate()

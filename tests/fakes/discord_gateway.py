@@ -1,4 +1,4 @@
-"""The gateway of the fake Discord: one session that can be resumed, over any number of sockets."""
+"""The gateway of the fake Discord: a session for each shard, which can be resumed."""
 
 import asyncio
 import contextlib
@@ -63,8 +63,14 @@ class Session:
 
     intents: int
     link: Link | None
+    shard: tuple[int, int] = (0, 1)
+    """Which of how many."""
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     sent: list[Json] = field(default_factory=list)
+
+    def serves(self, guild_id: int) -> bool:
+        """Everything outside of guilds, 0, is the first shard's."""
+        return (guild_id >> 22) % self.shard[1] == self.shard[0]
 
     def dispatch(self, event: str, data: Any) -> None:
         frame = {"op": DISPATCH, "t": event, "s": len(self.sent) + 1, "d": data}
@@ -74,18 +80,23 @@ class Session:
 
 
 class Gateway:
-    """Takes the bot's connections and hands events to its session."""
+    """Takes the bot's connections and hands events to the session of their shard."""
 
     def __init__(self, fake: "FakeDiscord") -> None:
         self.identifies = 0
         self.resumes = 0
-        self.session: Session | None = None
+        self.sessions: dict[tuple[int, int], Session] = {}
         self.away = False
         """Whether connections are refused; events are kept meanwhile for the session."""
         self.replay = 0
         """How many events that the bot has had are sent again when it resumes."""
         self._fake = fake
         self._links: set[Link] = set()
+
+    @property
+    def session(self) -> Session | None:
+        """That of the first shard."""
+        return next((self.sessions[shard] for shard in sorted(self.sessions)), None)
 
     def dispatch(self, event: str, data: Json) -> None:
         """Send an event, unless the bot's intents leave it out; with no session it is lost."""
@@ -96,8 +107,11 @@ class Gateway:
                 return
         elif event.startswith(("GUILD_", "CHANNEL_")):
             intent = GUILDS
-        if self.session and self.session.intents & intent == intent:
-            self.session.dispatch(event, data)
+        own = data["id"] if event in ("GUILD_CREATE", "GUILD_DELETE") else 0
+        guild_id = int(data.get("guild_id") or own)
+        for session in self.sessions.values():
+            if session.serves(guild_id) and session.intents & intent == intent:
+                session.dispatch(event, data)
 
     async def drop(self, *, op: int | None = None, code: int | None = None) -> None:
         """See `FakeDiscord.drop`."""
@@ -108,7 +122,7 @@ class Gateway:
             raise RuntimeError("no bot is connected")
         link, session.link = session.link, None
         if op == INVALID_SESSION:
-            self.session = None
+            del self.sessions[session.shard]
             link.send({"op": INVALID_SESSION, "d": False})
         elif op == RECONNECT:
             link.send({"op": RECONNECT, "d": None})
@@ -138,8 +152,9 @@ class Gateway:
             link.send(None)
             await writer
             self._links.discard(link)
-            if self.session and self.session.link is link:
-                self.session.link = None
+            for session in self.sessions.values():
+                if session.link is link:
+                    session.link = None
             link.gone.set()
             self._fake.changed()
         return socket
@@ -154,14 +169,14 @@ class Gateway:
             case 2 if data["intents"] & PRIVILEGED & ~self._fake.privileged_intents:
                 link.send(4014)
             case 2:
-                self._identify(link, data["intents"])
+                self._identify(link, data["intents"], tuple(data.get("shard", (0, 1))))
             case 6:
                 self._resume(link, data)
 
-    def _identify(self, link: Link, intents: int) -> None:
+    def _identify(self, link: Link, intents: int, shard: tuple[int, int]) -> None:
         fake = self._fake
-        self.session = session = Session(intents, link)
-        guilds = [guild for guild in fake.guilds.values() if guild.installed]
+        self.sessions[shard] = session = Session(intents, link, shard)
+        guilds = [g for g in fake.guilds.values() if g.installed and session.serves(g.id)]
         session.dispatch(
             "READY",
             {
@@ -169,18 +184,20 @@ class Gateway:
                 "user": fake.me,
                 "guilds": [{"id": str(guild.id), "unavailable": True} for guild in guilds],
                 "session_id": session.id,
+                "shard": list(shard),
                 "resume_gateway_url": fake.url.replace("http", "ws", 1) + "/gateway",
                 "application": {"id": fake.me["id"], "flags": 0},
             },
         )
         for guild in guilds:
-            self.dispatch("GUILD_CREATE", fake.guild_payload(guild))
+            session.dispatch("GUILD_CREATE", fake.guild_payload(guild))
         self.identifies += 1
         fake.changed()
 
     def _resume(self, link: Link, data: Json) -> None:
-        session = self.session
-        if session is None or session.id != data["session_id"]:
+        known = self.sessions.values()
+        session = next((each for each in known if each.id == data["session_id"]), None)
+        if session is None:
             link.send({"op": INVALID_SESSION, "d": False})
             return
         session.link = link

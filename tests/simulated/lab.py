@@ -79,6 +79,7 @@ def txt2img(**sampler: Any) -> Any:
 
 def a_config(url: str, folder: Path, **changes: Any) -> Config:
     settings = {
+        "discord": {"shards": "0/1"},
         "servers": (ServerSettings(name="local", url=url),),
         "database": f"sqlite:///{folder}/test.db",
         "workflows": str(folder / "workflows"),

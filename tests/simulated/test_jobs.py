@@ -54,7 +54,7 @@ async def test_the_queue_tells_what_runs_what_waits_and_whose(
     assert lines[:2] == ["### Queue", "**local**"]
     assert lines[2].startswith(f"<@{lab.bob.id}> running")
     assert lines[3].startswith(f"<@{lab.bob.id}> pending")
-    assert lines[4:] == ["**2 jobs in line**, 1 of them yours", "Your next one is number 2."]
+    assert lines[4:] == ["**2 jobs in line**, 1 of them yours", "Your next one is number 1."]
 
 
 async def test_the_queue_marks_what_is_mine(lab: Lab, comfyui: FakeComfyUI) -> None:

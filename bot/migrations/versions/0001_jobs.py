@@ -11,8 +11,8 @@ def upgrade() -> None:
     op.create_table(
         "jobs",
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("id", sa.String(36), nullable=False, unique=True),
-        sa.Column("interaction_id", sa.BigInteger, nullable=False, unique=True),
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("interaction_id", sa.BigInteger, nullable=False),
         sa.Column("guild_id", sa.BigInteger),
         sa.Column("channel_id", sa.BigInteger, nullable=False),
         sa.Column("user_id", sa.BigInteger, nullable=False),
@@ -34,6 +34,8 @@ def upgrade() -> None:
         sa.Column("told", sa.Boolean, nullable=False),
         sa.Column("submitted_at", sa.Float),
         sa.Column("finished_at", sa.Float),
+        sa.UniqueConstraint("id", name="uq_jobs_id"),
+        sa.UniqueConstraint("interaction_id", name="uq_jobs_interaction_id"),
     )
     op.create_index("jobs_by_state", "jobs", ["state", "number"])
     op.create_index("jobs_by_user", "jobs", ["user_id", "number"])

@@ -1,0 +1,204 @@
+"""The line: jobs that wait in our queue, in the order of their turns. SQL."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from bot.database import Database
+from bot.fairness import Share, fair_turn
+from bot.jobs import Job, JobState, Request
+from bot.requests import Usage
+from bot.tables import is_pending, job_of, jobs, progress_row, request_row
+
+_DAY = timedelta(days=1)
+_ACCEPTING = 1  # the key of the lock that processes share
+_CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+OPEN_STATES = [state for state in JobState if not state.final]
+_IN_LINE = (jobs.c.relaxed.asc(), jobs.c.turn.asc(), jobs.c.number.asc())
+_was_sent = jobs.c.submitted_at.is_not(None)
+_DEFAULT = Share(1.0)
+
+
+class Place(NamedTuple):
+    """1 for the next to run; *ahead*: seconds that those before it take an average server."""
+
+    number: int
+    ahead: float
+
+
+class InLine(NamedTuple):
+    """*cost*, *relaxed*: see `Share`; *mine*: this process tells its person the place."""
+
+    id: str
+    cost: float
+    relaxed: bool
+    mine: bool
+
+
+class Waiting(NamedTuple):
+    """How many wait; *first_place*: of the person's next one, 0 if there is none."""
+
+    everybody: int
+    mine: int
+    first_place: int
+
+
+class Turns:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._write, self._execute = database.write, database.execute
+        self._accepting = asyncio.Lock()
+
+    async def tell(self, job_id: str) -> None:
+        """All processes, that it changed."""
+        await self.database.tell(job_id)
+
+    @asynccontextmanager
+    async def accepting(self) -> AsyncIterator[None]:
+        """One request at a time, of all processes: ten at once would each see a limit unreached."""
+        async with self._accepting, self.database.locked(_ACCEPTING):
+            yield
+
+    async def add(self, request: Request, share: Share = _DEFAULT) -> bool:
+        """A row for a request that is not acknowledged yet. False: this interaction is known."""
+        row = request_row(request) | progress_row(Job(request=request)) | share._asdict()
+        turn = fair_turn(*await self._turns(request.user_id, relaxed=share.relaxed))
+        row |= {"turn": turn, "process": self.database.process}
+        try:
+            await self._write(sa.insert(jobs).values(**row))
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    async def _turns(
+        self, user_id: int, *, relaxed: bool
+    ) -> tuple[float | None, float | None, float | None]:
+        """Of the job that was sent last, of the next one, and where this person's last one ends."""
+        lane = jobs.c.relaxed == relaxed
+        sent = sa.select(jobs.c.turn).where(_was_sent, lane).order_by(jobs.c.submitted_at.desc())
+        waiting = sa.select(jobs.c.turn).where(is_pending, lane).order_by(*_IN_LINE)
+        # What was cancelled while it waited took nothing.
+        counts = (jobs.c.user_id == user_id) & (jobs.c.state.not_in(_CAME_TO_NOTHING) | _was_sent)
+        end = jobs.c.turn + jobs.c.cost / jobs.c.weight
+        mine = sa.select(end).where(counts, lane).order_by(jobs.c.number.desc())
+        found = (each.limit(1).scalar_subquery() for each in (sent, waiting, mine))
+        row: Any = (await self._execute(sa.select(*found))).one()
+        return row[0], row[1], row[2]
+
+    async def settle(self, job: Job) -> None:
+        """What it really took counts: the waiting jobs of its person move by the difference."""
+        if job.seconds is None:
+            return
+        this = jobs.alias()
+        more = (job.seconds - this.c.cost) / this.c.weight
+        moved = jobs.c.turn + sa.select(more).where(this.c.id == job.id).scalar_subquery()
+        lane = sa.select(this.c.relaxed).where(this.c.id == job.id).scalar_subquery()
+        theirs = (jobs.c.user_id == job.request.user_id) & (jobs.c.relaxed == lane)
+        await self._write(
+            sa.update(jobs).where(is_pending, theirs).values(turn=moved),
+            sa.update(jobs).where(jobs.c.id == job.id).values(cost=job.seconds),
+        )
+
+    async def acknowledge(self, job_id: str, message_id: int) -> None:
+        """Discord shows the placeholder: from here on the request is a job."""
+        await self._write(sa.update(jobs).where(jobs.c.id == job_id).values(message_id=message_id))
+        await self.database.tell("")
+
+    async def claim(self, job_id: str, server: str, prompt_id: str, now: datetime) -> Job | None:
+        """For this process; None: it does not wait any more, or somebody else is about to."""
+        free = sa.select(jobs.c.number).where(jobs.c.id == job_id, is_pending)
+        claimed = {
+            "state": str(JobState.SUBMITTING),
+            "server": server,
+            "prompt_id": prompt_id,
+            "attempt": jobs.c.attempt + 1,
+            "submitted_at": now.timestamp(),
+            "process": self.database.process,
+        }
+        mine = jobs.c.number.in_(free.with_for_update(skip_locked=True))
+        if not await self._write(sa.update(jobs).where(mine).values(**claimed)):
+            return None
+        return await self._one(jobs.c.id == job_id)
+
+    async def line(self, limit: int, offset: int = 0) -> list[InLine]:
+        """The next first."""
+        mine = jobs.c.process == self.database.process
+        query = sa.select(jobs.c.id, jobs.c.cost, jobs.c.relaxed, mine).where(is_pending)
+        query = query.order_by(*_IN_LINE).limit(limit).offset(offset)
+        rows: Any = (await self._execute(query)).all()
+        return [InLine(*row) for row in rows]
+
+    async def pending(self, limit: int) -> list[Job]:
+        """The same, whole."""
+        return await self._many(is_pending, order=_IN_LINE, limit=limit)
+
+    async def get_all(self, ids: Collection[str]) -> list[Job]:
+        """In no order; those that are gone are left out."""
+        return await self._many(jobs.c.id.in_(ids), order=jobs.c.number.asc()) if ids else []
+
+    async def pending_since(self, moment: datetime) -> list[Job]:
+        """Those that were asked for before."""
+        old = jobs.c.created_at < moment.timestamp()
+        return await self._many(is_pending, old, order=jobs.c.number.asc())
+
+    async def place(self, job: Job) -> Place:
+        this = jobs.alias()
+        lane, turn, number = (
+            sa.select(each).where(this.c.id == job.id).scalar_subquery()
+            for each in (this.c.relaxed, this.c.turn, this.c.number)
+        )
+        mine = (jobs.c.relaxed, jobs.c.turn, jobs.c.number)
+        earlier = sa.tuple_(*mine) < sa.tuple_(lane, turn, number)
+        count, ahead = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.cost), 0.0)
+        query = sa.select(count, ahead).select_from(jobs).where(is_pending, earlier)
+        row: Any = (await self._execute(query)).one()
+        return Place(1 + row[0], row[1])
+
+    async def waiting(self, user_id: int) -> Waiting:
+        """Of our own queue."""
+        mine = jobs.c.user_id == user_id
+        count = sa.select(sa.func.count(), sa.func.count().filter(mine)).select_from(jobs)
+        row: Any = (await self._execute(count.where(is_pending))).one()
+        first = await self._many(is_pending, mine, order=_IN_LINE, limit=1) if row[1] else []
+        return Waiting(row[0], row[1], (await self.place(first[0])).number if first else 0)
+
+    async def usage(self, user_id: int, now: datetime) -> Usage:
+        """Jobs that Discord has not shown yet count: ten commands at once are ten."""
+        mine = jobs.c.user_id == user_id
+        day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
+        count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
+        query = sa.select(
+            *(
+                sa.select(each).select_from(jobs).where(where).scalar_subquery()
+                for each, where in (
+                    (count, mine & jobs.c.state.in_(OPEN_STATES)),
+                    (count, jobs.c.state == JobState.PENDING),
+                    (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
+                    (spent, day),
+                )
+            )
+        )
+        return Usage(*(await self._execute(query)).one())
+
+    async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
+        found = await self._many(*where, order=jobs.c.number.desc(), limit=1)
+        return found[0] if found else None
+
+    async def _many(
+        self,
+        *where: sa.ColumnElement[bool],
+        order: sa.ColumnElement[Any] | Sequence[sa.ColumnElement[Any]],
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Job]:
+        columns = order if isinstance(order, Sequence) else [order]
+        query = sa.select(jobs).where(*where).order_by(*columns).limit(limit).offset(offset)
+        return [job_of(row) for row in (await self._execute(query)).all()]
+
+    async def _count(self, *where: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).select_from(jobs).where(*where)
+        return int((await self._execute(query)).scalar_one())
