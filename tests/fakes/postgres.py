@@ -5,6 +5,7 @@ import functools
 import tempfile
 import uuid
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ class Postgres:
             async with Database.open(url):
                 pass
 
-        asyncio.run(upgrade())
+        with ThreadPoolExecutor(1) as thread:  # a loop may run in this one
+            thread.submit(asyncio.run, upgrade()).result()
         return str(make_url(url).database)
 
     def ready_database(self) -> str:
