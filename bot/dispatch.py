@@ -23,12 +23,15 @@ class Dispatch:
         self._estimates = estimates
         self._known: dict[str, Job] = {}  # of the first in line
         self._able: dict[str, tuple[object, list[Server]]] = {}  # for which state of the servers
+        self._loads: dict[str, float] = {}  # of servers: what other processes sent them
         self._passed: dict[str, float] = {}  # jobs that others overtook, since when
 
     async def claimed(self) -> AsyncIterator[tuple[Job, Server | None]]:
         """Each job that leaves the line, and its server. None: no server can ever run it; it is
         still in the line."""
         passed = 0
+        if any(not each.ours for each in self._servers.values()):
+            self._loads = await self._store.loads()
         while self._servers.have_room:
             line = await self._store.line(_AHEAD, passed)
             await self._know(line, passed)
@@ -78,6 +81,8 @@ class Dispatch:
 
     def hand(self, server: Server) -> Hand:
         pace = self._estimates.pace(server.name)
+        if not server.ours:
+            return Hand(self._loads.get(server.name, 0.0) * pace, pace)
         return Hand(server.busy(pace), pace)
 
     async def _claim_for(self, server: Server, line: list[InLine]) -> Job | None:
@@ -116,5 +121,5 @@ class Dispatch:
 
     def _is_worth_it(self, server: Server, chosen: InLine, waiting: float) -> bool:
         able = self._able_for(self._known[chosen.id])
-        others = [self.hand(each) for each in able if each is not server and each.takes_jobs]
+        others = [self.hand(s) for s in able if s is not server and s.up and not s.paused]
         return worth_it(chosen.cost, self.hand(server), others, waiting)

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from bot.database import Database
 from bot.fairness import Share, fair_turn
-from bot.jobs import Job, JobState, Request
+from bot.jobs import ON_SERVER, Job, JobState, Request
 from bot.requests import Usage
-from bot.tables import is_pending, job_of, jobs, progress_row, request_row
+from bot.tables import is_pending, is_unfinished, job_of, jobs, progress_row, request_row
 
 _DAY = timedelta(days=1)
 _ACCEPTING = 1  # the key of the lock that processes share
@@ -131,6 +131,13 @@ class Turns:
         query = query.order_by(*_IN_LINE).limit(limit).offset(offset)
         rows: Any = (await self._execute(query)).all()
         return [InLine(*row) for row in rows]
+
+    async def loads(self) -> dict[str, float]:
+        """By server: seconds that the jobs on it take an average one."""
+        on_server = is_unfinished & jobs.c.state.in_(ON_SERVER)
+        query = sa.select(jobs.c.server, sa.func.sum(jobs.c.cost)).where(on_server)
+        rows: Any = (await self._execute(query.group_by(jobs.c.server))).all()
+        return {row[0]: row[1] for row in rows}
 
     async def pending(self, limit: int) -> list[Job]:
         """The same, whole."""
