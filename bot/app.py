@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 COGS = (
     "cogs.generate", "cogs.presets", "cogs.workflows", "cogs.moderation", "cogs.jobs",
-    "cogs.privacy", "cogs.admin", "cogs.asking", "cogs.controls", "cogs.results",
+    "cogs.privacy", "cogs.admin", "cogs.servers", "cogs.asking", "cogs.controls", "cogs.results",
     "cogs.editing", "cogs.pictures", "cogs.menus",
 )  # fmt: skip
 # What slash commands and editing our own messages need; nothing privileged.

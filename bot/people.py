@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from bot.audit import Change
 from bot.database import Database
-from bot.tables import audit, bans, change_of, defaults, drafts, presets, tokens
+from bot.tables import audit, bans, change_of, defaults, drafts, presets, servers, tokens
 from bot.wishes import Wish
 
 _DAY = timedelta(days=1)
+PAUSED = "paused"  # what processes tell each other when a server is paused or resumed
 DEAD = datetime.fromtimestamp(0, UTC)  # the moment of a token that Discord no longer takes
 
 
@@ -140,7 +141,18 @@ class People:
         rows = (await self._execute(query)).all()
         return [Preset(r.name, r.code, Wish.from_json(json.loads(r.wish))) for r in rows]
 
-    # What moderators did
+    # What moderators and admins did
+
+    async def pause_server(self, name: str, *, paused: bool) -> None:
+        this = servers.c.name == name
+        if not await self._write(sa.update(servers).where(this).values(paused=paused)):
+            with contextlib.suppress(sa.exc.IntegrityError):  # two admins at once
+                await self._write(sa.insert(servers).values(name=name, paused=paused))
+        await self.database.tell(PAUSED)
+
+    async def paused_servers(self) -> set[str]:
+        found = await self._execute(sa.select(servers.c.name).where(servers.c.paused))
+        return set(found.scalars().all())
 
     async def record(self, change: Change) -> None:
         row = {name: getattr(change, name) for name in Change.__slots__}

@@ -17,6 +17,7 @@ from bot.errors import StoreError
 from bot.estimates import UNKNOWN_SECONDS, Estimates
 from bot.execution import PATIENCE, Execution, expired
 from bot.jobs import ON_SERVER, Job, JobState
+from bot.people import PAUSED
 from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers
 from bot.spool import Spool
@@ -71,6 +72,8 @@ class Runner:
         for server in self._servers.values():
             if what in server.holding:
                 server.hurry_all()
+        if what == PAUSED:
+            self._resumed_at = float("-inf")
         self.wake()
 
     def take(self, names: Collection[str]) -> None:
@@ -78,6 +81,12 @@ class Runner:
         for name, server in self._servers.items():
             server.own(ours=name in names)
         self._resumed_at = float("-inf")
+        self.wake()
+
+    async def pause(self, server: Server, *, paused: bool) -> None:
+        """It gets no new jobs from any process, also after a restart."""
+        await self._store.pause_server(server.name, paused=paused)
+        server.paused = paused
         self.wake()
 
     async def let_go(self, names: Collection[str]) -> None:
@@ -119,6 +128,9 @@ class Runner:
     async def _resume(self) -> None:
         """Follow what nobody follows: an earlier process left it, or its task broke off."""
         self._estimates.replace(await self._store.runs())
+        paused = await self._store.paused_servers()
+        for name, server in self._servers.items():
+            server.paused = name in paused
         for job in await self._store.in_flight():
             self._follow(job)
         for job in await self._store.pending_since(datetime.now(UTC) - PATIENCE):

@@ -191,6 +191,17 @@ class Turns:
         )
         return Usage(*(await self._execute(query)).one())
 
+    async def most_used(
+        self, guild_id: int, since: datetime, limit: int
+    ) -> list[tuple[int, float]]:
+        """Members of a Discord server with their GPU seconds, the most first."""
+        used = sa.func.sum(jobs.c.seconds)
+        here = (jobs.c.guild_id == guild_id) & (jobs.c.created_at > since.timestamp())
+        query = sa.select(jobs.c.user_id, used).where(here, jobs.c.seconds.is_not(None))
+        query = query.group_by(jobs.c.user_id).order_by(used.desc()).limit(limit)
+        rows: Any = (await self._execute(query)).all()
+        return [(row[0], row[1]) for row in rows]
+
     async def _one(self, *where: sa.ColumnElement[bool]) -> Job | None:
         found = await self._many(*where, order=jobs.c.number.desc(), limit=1)
         return found[0] if found else None

@@ -13,6 +13,7 @@ from bot.errors import UserError
 from bot.health import Finding, Level, examine_server, library_findings
 from bot.languages import Language, language_of
 from bot.texts import neutral
+from cogs.servers import find_server, server_choices
 from cogs.transformers import Choices, Interaction
 from comfy.phrases import say
 
@@ -31,14 +32,8 @@ class Admin(commands.Cog):
     async def test_comfy(self, interaction: Interaction, server: str | None = None) -> None:
         """Check the ComfyUI servers, the workflows and my permissions here."""
         t = language_of(interaction)
-        if server is not None and server not in self.bot.servers:
-            raise UserError(
-                say(
-                    "There is no server named {name}. There is: {names}.",
-                    name=neutral(server, 40),
-                    names=", ".join(self.bot.servers) or say("none"),
-                )
-            )
+        if server is not None:
+            find_server(self.bot, server)
         await interaction.response.defer(ephemeral=True, thinking=True)
         library = self.bot.library
         report = {
@@ -112,8 +107,7 @@ class Admin(commands.Cog):
 
     @test_comfy.autocomplete("server")
     async def complete_server(self, interaction: Interaction, value: str) -> Choices:
-        names = [each for each in self.bot.servers if value.casefold() in each.casefold()]
-        return [app_commands.Choice(name=each, value=each) for each in names[:25]]
+        return server_choices(self.bot, value)
 
 
 def _permissions(interaction: Interaction, t: Language) -> Finding:

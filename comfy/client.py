@@ -144,6 +144,10 @@ class ComfyClient:
         """Only ever by id: without one ComfyUI stops whatever runs, also somebody else's."""
         await self._read("POST", "interrupt", {"prompt_id": prompt_id})
 
+    async def free(self) -> None:
+        """Its models leave the GPU, as soon as nothing runs."""
+        await self._read("POST", "free", {"unload_models": True, "free_memory": True})
+
     async def upload(self, path: Path, filename: str, subfolder: str) -> str:
         """The value by which a loader finds the file. The name in the answer counts: a server that
         has another file of this name takes it under a new one."""

@@ -44,7 +44,9 @@ def slash_commands() -> dict[str, list[str]]:
                 if isinstance(node, ast.AsyncFunctionDef) and any(
                     "app_commands.command" in ast.unparse(each) for each in node.decorator_list
                 ):
-                    name = " ".join([*groups, node.name])
+                    decorators = " ".join(ast.unparse(each) for each in node.decorator_list)
+                    named = re.search(r"command\(name='(\w+)'", decorators)
+                    name = " ".join([*groups, named[1] if named else node.name])
                     found[name] = [argument.arg for argument in node.args.args[2:]]
     return found
 

@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from bot.fairness import Share, fair_turn
+from bot.fairness import Share, fair_turn, share_of
 from bot.jobs import JobState
 from bot.placement import Waiting, choice
 from bot.store import Store
@@ -47,11 +48,12 @@ class Line:
         self.store = store
         self.number = 0
 
-    async def ask(self, user_id: int, times: int = 1, cost: float = 10.0) -> None:
+    async def ask(self, user_id: int, times: int = 1, cost: float = 10.0, **so: Any) -> None:
+        """*so*: see `Share`."""
         for _ in range(times):
             self.number += 1
             request = numbered(self.number, user_id=user_id)
-            assert await self.store.add(request, Share(cost))
+            assert await self.store.add(request, Share(cost, **so))
             await self.store.acknowledge(request.id, self.number)
 
     async def send(self) -> int:
@@ -186,3 +188,91 @@ def test_the_first_in_line_is_not_overtaken_for_ever(waited: float, place: int) 
     line = [Waiting(B, passed=100.0), Waiting(A)]
 
     assert choice(line, A, [], now=100.0 + waited) == place
+
+
+# Weights, lanes, and what was expected wrongly
+
+
+async def test_who_weighs_twice_as_much_runs_twice_as_often(line: Line) -> None:
+    await line.ask(HEAVY, 20, weight=2.0)
+    await line.ask(LIGHT, 20)
+
+    sent = Counter([await line.send() for _ in range(12)])
+
+    assert sent == {HEAVY: 8, LIGHT: 4}
+
+
+async def test_the_relaxed_run_when_nobody_else_waits(line: Line) -> None:
+    await line.ask(HEAVY, 2, relaxed=True)
+    await line.ask(LIGHT, 2)
+    sent = [await line.send(), await line.send()]
+    await line.ask(LIGHT, 1)
+
+    sent += [await line.send() for _ in range(3)]
+
+    assert sent == [LIGHT, LIGHT, LIGHT, HEAVY, HEAVY]
+
+
+async def test_the_relaxed_share_among_themselves(line: Line) -> None:
+    await line.ask(HEAVY, 5, relaxed=True)
+    await line.ask(LIGHT, 1, relaxed=True)
+
+    assert [await line.send(), await line.send()] == [HEAVY, LIGHT]
+
+
+async def test_a_place_and_what_is_ahead_know_the_lanes(line: Line) -> None:
+    await line.ask(HEAVY, 2, cost=7.0, relaxed=True)
+    await line.ask(LIGHT, 1, cost=5.0)
+
+    places = [await line.store.place(job) for job in await line.store.pending(3)]
+
+    assert places == [(1, 0.0), (2, 5.0), (3, 12.0)]
+
+
+async def test_who_took_longer_than_expected_waits_longer(line: Line) -> None:
+    await line.ask(HEAVY, 3, cost=10.0)
+    await line.ask(LIGHT, 3, cost=10.0)
+    (first,) = await line.store.pending(1)
+    await line.send()
+
+    await line.store.settle(replace(first, seconds=30.0))
+
+    assert [await line.send() for _ in range(5)] == [LIGHT, LIGHT, LIGHT, HEAVY, HEAVY]
+
+
+async def test_who_took_less_than_expected_is_next_sooner(line: Line) -> None:
+    await line.ask(HEAVY, 2, cost=30.0)
+    await line.ask(LIGHT, 4, cost=10.0)
+    (first,) = await line.store.pending(1)
+    await line.send()
+
+    await line.store.settle(replace(first, seconds=5.0))
+
+    assert [await line.send() for _ in range(3)] == [LIGHT, HEAVY, LIGHT]
+
+
+async def test_what_was_learned_counts_for_what_is_asked_later(line: Line) -> None:
+    await line.ask(HEAVY, 1, cost=10.0)
+    await line.ask(LIGHT, 5, cost=10.0)
+    (first,) = await line.store.pending(1)
+    await line.send()
+    await line.store.settle(replace(first, seconds=25.0))
+
+    await line.ask(HEAVY, 1)
+
+    assert [await line.send() for _ in range(4)] == [LIGHT, LIGHT, LIGHT, HEAVY]
+
+
+@pytest.mark.parametrize(
+    ("roles", "used_up", "share"),
+    [
+        ((), False, Share(5.0)),
+        ((1,), False, Share(5.0, 2.0)),
+        ((1, 2), False, Share(5.0, 3.0)),
+        ((9,), False, Share(5.0, 1.0, relaxed=True)),
+        ((1,), True, Share(5.0, 2.0, relaxed=True)),
+    ],
+    ids=["no role", "one that weighs", "the best one", "a relaxed one", "used up"],
+)
+def test_roles_make_the_share(roles: tuple[int, ...], used_up: bool, share: Share) -> None:
+    assert share_of(5.0, roles, {1: 2.0, 2: 3.0}, (9,), used_up=used_up) == share
