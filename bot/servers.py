@@ -250,7 +250,7 @@ class Server:
 
     async def _listen(self, socket: Socket) -> None:
         clock = asyncio.get_running_loop().time
-        async for event in socket.frames():
+        async for event in socket.frames(self._watches):
             if event is not None and (watch := self._watches.get(event.prompt_id)):
                 watch.heard_at = self.heard_at = clock()
                 watch.hear(event)

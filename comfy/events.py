@@ -10,6 +10,7 @@ from comfy.models import OutputFile, outputs_of
 # Every step repeats the state of all nodes in a `progress_state`, quadratic in the graph's size;
 # `progress` says the same of the node that runs. So the big frame is dropped before parsing.
 _SKIPPED = '{"type": "progress_state"'
+PROGRESS = '{"type": "progress"'  # how a frame begins that every step sends
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pydantic
 import pytest
+import yaml
 
 from bot import config
 from bot.__main__ import cli
@@ -117,3 +118,17 @@ def test_links_and_pictures_lead_somewhere() -> None:
 def test_decisions_are_short() -> None:
     for path in (ROOT / "docs/decisions").glob("*.md"):
         assert len(path.read_text("utf-8").splitlines()) <= 25, path
+
+
+def test_the_example_of_several_bots_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / "docs/examples/scaling"
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    shards = [each["environment"].get("DISCORD_SHARDS") for each in services.values()]
+
+    settings, _ = config.load(folder / "config.yaml", {"DATABASE_URL": "postgresql://b@c/d"})
+
+    assert shards == ["0/3", "1/3", "2/3", None]
+    assert len(settings.servers) == 2
+    for name, variable in re.findall(r"(\w+)=(\d/\d)", (ROOT / "docs/scaling.md").read_text()):
+        found, _ = config.load(folder / "config.yaml", {name: variable})
+        assert str(found.discord.shards) == f"{variable[0]}-{variable}"

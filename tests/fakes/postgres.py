@@ -33,6 +33,10 @@ class Postgres:
     def start(self) -> None:
         self._server.start()
 
+    def close(self) -> None:
+        """Its data goes too."""
+        self._server.cleanup()
+
     def database(self, template: str = "template1") -> str:
         """The address of a new one."""
         name = f"t{uuid.uuid4().hex}"

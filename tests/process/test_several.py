@@ -108,7 +108,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         for bot in lab.bots.values():
             bot.send_signal(signal.SIGKILL)
             await bot.wait()
-        server.stop()
+        server.close()
 
 
 def button(asked: Interaction, kind: str) -> str:
