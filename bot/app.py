@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from discord.ext import commands
 from bot import languages, watchdog
 from bot.alone import alone
 from bot.answers import ANSWERED, Answers
-from bot.config import Config, Secrets, Shards
+from bot.config import CONFIG_FILE, Config, Secrets, ServerSettings, Shards
 from bot.crew import Crew
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, UserError, explain
 from bot.estimates import Estimates
 from bot.health import Finding, Level
 from bot.line import Line
+from bot.reloading import Reloading
 from bot.restraint import Restraint
 from bot.retention import keep_tidy
 from bot.revival import Revival
@@ -130,7 +132,15 @@ class Comfycord(commands.AutoShardedBot):
     revival: Revival
     runner: Runner
 
-    def __init__(self, config: Config, secrets: Secrets, *, ready_timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        secrets: Secrets,
+        *,
+        config_file: Path | None = None,
+        ready_timeout: float = 2.0,
+    ) -> None:
+        """*config_file*: read again when it changes."""
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -143,6 +153,7 @@ class Comfycord(commands.AutoShardedBot):
         )
         self.config = config
         self._secrets = secrets
+        self._config_file = config_file
         self.clock = time.monotonic
         self.cdn_hosts = {"cdn.discordapp.com", "media.discordapp.net"}
         if secrets.discord_api:
@@ -167,8 +178,11 @@ class Comfycord(commands.AutoShardedBot):
         await self.library.refresh()
         if not self.library.workflows:
             log.warning("the folder %s holds no workflow yet", self.config.workflows)
-        comfy = await opened(clients(self.config, self._secrets))
-        self.servers = Servers(Server(name, client) for name, client in comfy.items())
+        session = await opened(aiohttp.ClientSession())
+        client_of = partial(_client_of, session)
+        self.servers = Servers(
+            Server(each.name, client_of(each, self._secrets)) for each in self.config.servers
+        )
         if not self.servers:
             log.warning("no ComfyUI server is set: add one to config.yaml")
         self.answers = Answers(self, self.store)
@@ -183,9 +197,10 @@ class Comfycord(commands.AutoShardedBot):
             self.store, self.servers, self.delivery, self.spool, self.uploads, self.library,
             self.estimates,
         )  # fmt: skip
-        for server in self.servers.values():
-            server.own(ours=crew is None)
-            await self._own(server.run(self.runner.wake), f"server {server.name}")
+        if crew is not None:
+            for server in self.servers.values():
+                server.own(ours=False)
+        await self._own(self.servers.run(self.runner.wake), "servers")
         await self._own(self.library.watch(), "workflows folder")
         await self._own(self.uploads.keep_sweeping(), "uploads")
         await self._own(self.runner.run(), "runner")
@@ -194,7 +209,13 @@ class Comfycord(commands.AutoShardedBot):
             await self._own(self.store.database.listen(self._hear), "other processes")
         await self._own(self.answers.keep_reachable(self.delivery.offer), "private answers")
         await self._own(self.line.keep_telling(), "line")
-        await self._own(keep_tidy(self.store, self.uploads, self.config.retention_days), "tidying")
+        await self._own(keep_tidy(self.store, self.uploads, self._retention), "tidying")
+        if self._config_file is not None:
+            reloading = Reloading(
+                self._config_file, self.config, self._secrets, self.servers, self.store,
+                client_of, self._use,
+            )  # fmt: skip
+            await self._own(reloading.keep_looking(), "config.yaml")
         await self._own(watchdog.watch(self.delivery.spare), "watchdog")
         await asyncio.to_thread(languages.load)
         await self.tree.set_translator(languages.Translator())
@@ -213,6 +234,12 @@ class Comfycord(commands.AutoShardedBot):
 
     async def on_message(self, message: discord.Message, /) -> None:
         """No message is a command; `cogs/pictures.py` hears those that mention the bot."""
+
+    def _use(self, config: Config) -> None:
+        self.config = config
+
+    def _retention(self) -> int:
+        return self.config.retention_days
 
     def _hear(self, what: str) -> None:
         self.runner.hear(what)
@@ -270,17 +297,20 @@ def _sharding(shards: Shards | None) -> dict[str, Any]:
 async def clients(config: Config, secrets: Secrets) -> AsyncIterator[dict[str, ComfyClient]]:
     """A client for every server, by name, over one session."""
     async with aiohttp.ClientSession() as session:
-        yield {
-            each.name: ComfyClient(each.url, session, secrets.access.get(each.name))
-            for each in config.servers
-        }
+        yield {each.name: _client_of(session, each, secrets) for each in config.servers}
+
+
+def _client_of(
+    session: aiohttp.ClientSession, server: ServerSettings, secrets: Secrets
+) -> ComfyClient:
+    return ComfyClient(server.url, session, secrets.access.get(server.name))
 
 
 async def run(config: Config, secrets: Secrets) -> None:
     """Until it is cancelled. `ConfigError` where Discord or the configuration do not let it."""
     token = _token(secrets)
     with alone(config, secrets):
-        async with Comfycord(config, secrets) as bot:
+        async with Comfycord(config, secrets, config_file=Path(CONFIG_FILE)) as bot:
             with _worded():
                 await bot.start(token)
             if bot.failure is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from bot.errors import StoreError
@@ -13,11 +14,11 @@ log = logging.getLogger(__name__)
 _DAY = 24 * 3600.0  # seconds
 
 
-async def keep_tidy(store: Store, uploads: Uploads, days: int) -> None:
+async def keep_tidy(store: Store, uploads: Uploads, days: Callable[[], int]) -> None:
     """For ever."""
     while True:
         try:
-            await uploads.remove(await store.forget_before(datetime.now(UTC) - timedelta(days)))
+            await uploads.remove(await store.forget_before(datetime.now(UTC) - timedelta(days())))
         except (StoreError, OSError) as error:
             log.warning("what is old stays for now: %s", error)
         await asyncio.sleep(_DAY)

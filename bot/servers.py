@@ -93,6 +93,7 @@ class Server:
         self.ours = True  # no other process sends it prompts
         self._turned = asyncio.Event()  # it became ours, or no longer is
         self.paused = False
+        self.leaving = False  # it left the configuration, and ends what it has
         self.holding: dict[str, Held] = {}  # by job
         self.loaded: frozenset[str] = frozenset()  # model files, when all that it holds is done
         self.client_id: str | None = None
@@ -112,7 +113,7 @@ class Server:
 
     @property
     def takes_jobs(self) -> bool:
-        return self.up and self.ours and not self.paused
+        return self.up and self.ours and not (self.paused or self.leaving)
 
     @property
     def has_room(self) -> bool:
@@ -122,6 +123,11 @@ class Server:
         if ours is not self.ours:
             self.ours = ours
             self._turned.set()
+
+    def move(self, client: ComfyClient) -> None:
+        """It is somewhere else from now on."""
+        self.client = client
+        self._turned.set()
 
     def hold(self, job_id: str, seconds: float) -> None:
         """It takes a slot; *seconds*: what it is expected to take an average server."""
@@ -313,6 +319,7 @@ class Servers(Mapping[str, Server]):
 
     def __init__(self, servers: Iterable[Server]) -> None:
         self._servers = {each.name: each for each in servers}
+        self._altered = asyncio.Event()
         self._merged_from: list[NodeTypes] = []
         self._merged: NodeTypes = {}
 
@@ -324,6 +331,32 @@ class Servers(Mapping[str, Server]):
 
     def __len__(self) -> int:
         return len(self._servers)
+
+    def add(self, server: Server) -> None:
+        self._servers[server.name] = server
+        self._altered.set()
+
+    def remove(self, server: Server) -> None:
+        del self._servers[server.name]
+        self._altered.set()
+
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """For ever: every server's connection."""
+        tasks: dict[Server, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._altered.clear()
+                for server in self.values():
+                    if server not in tasks:
+                        work, name = server.run(on_change), f"server {server.name}"
+                        tasks[server] = asyncio.create_task(work, name=name)
+                for gone in tasks.keys() - set(self.values()):
+                    tasks.pop(gone).cancel()
+                await self._altered.wait()
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     @property
     def nodes(self) -> NodeTypes:

@@ -47,7 +47,8 @@ class World:
 
     async def start(self, *, up: bool = True, **changes: object) -> Comfycord:
         """A bot that is ready; *up*: it has also learned what the server can do."""
-        bot = Comfycord(self.config(**changes), Secrets(), ready_timeout=0.05)
+        file = self.folder / "config.yaml"
+        bot = Comfycord(self.config(**changes), Secrets(), config_file=file, ready_timeout=0.05)
         task = asyncio.create_task(bot.start(TOKEN))
         self.bots.append((bot, task))
         await self.discord.ready()
