@@ -88,7 +88,7 @@ class Server:
         self.nodes: NodeTypes = {}
         self.version = "unknown"
         self.memory = 0  # bytes of VRAM
-        self.problem: str | None = "not connected yet"
+        self.problem: str | None = say("not connected yet")
         self.heard_at = 0.0  # loop time of the last event of any of our prompts
         self.ours = True  # no other process sends it prompts
         self._turned = asyncio.Event()  # it became ours, or no longer is
@@ -177,7 +177,7 @@ class Server:
     def doubt(self, error: ServerError) -> None:
         """It took no prompt: out of rotation, until a new connection and its delay."""
         log.warning("server %s takes no prompts: %s", self.name, error)
-        self.problem = str(error)
+        self.problem = error.args[0]
         self._doubts.put_nowait(error)
 
     def still_for(self, queue: Queue) -> float:
@@ -222,10 +222,10 @@ class Server:
                     delay = _RETRY[0]
                 if self.problem != str(error):
                     log.warning("server %s is not available: %s", self.name, error)
-                self.problem = str(error)
+                self.problem = error.args[0]
             except Exception:
                 log.exception("server %s: the connection failed in an unknown way", self.name)
-                self.problem = f"{self.client.url} failed in an unknown way"
+                self.problem = say("{server} failed in an unknown way", server=self.client.url)
             self._announce(on_change)
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))
             delay = min(delay * 2, _RETRY[1])

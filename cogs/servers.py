@@ -160,7 +160,7 @@ class Limits(commands.Cog):
                 time=seconds(limits.gpu_seconds_per_day),
             ),
             t(
-                "After which one's jobs run when nobody else's wait: {time}",
+                "GPU time in 24 hours, after which one's jobs run last: {time}",
                 time=seconds(fairness.fast_gpu_seconds_per_day),
             ),
             t("Jobs in line: {number} of {most}", number=waiting.everybody, most=limits.queue),
