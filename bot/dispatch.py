@@ -91,7 +91,7 @@ class Dispatch:
         able = [each for each in line if server in self._able_for(self._known[each.id])]
         while able:
             able = [each for each in able if each.relaxed == able[0].relaxed]
-            place = self._choice(server, able[:CHOICES])
+            place = self._choice(server, able[:CHOICES], waiting)
             if place is None:
                 return None
             chosen = able.pop(place)
@@ -106,14 +106,19 @@ class Dispatch:
                 return job
         return None
 
-    def _choice(self, server: Server, line: list[InLine]) -> int | None:
+    def _choice(self, server: Server, line: list[InLine], cost: float) -> int | None:
+        """*cost*: of all that waits."""
         now = asyncio.get_running_loop().time()
         waiting = [
             Waiting(models_in(self._known[each.id].request.graph), self._passed.get(each.id))
             for each in line
         ]
-        idle = [each for each in self._servers.with_room if not each.holding]
-        elsewhere = [each.loaded for each in idle if each is not server]
+        takers = [
+            other
+            for other in self._able_for(self._known[line[0].id])
+            if other is not server and other.has_room and not other.holding
+        ]
+        elsewhere = [o.loaded for o in takers if self._is_worth_it(o, line[0], cost)]
         place = choice(waiting, server.loaded, elsewhere, now)
         if place:
             self._passed.setdefault(line[0].id, now)

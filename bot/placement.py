@@ -24,7 +24,7 @@ def choice(
     """Which of the line a server with *loaded* models takes next; None: it leaves them to others.
 
     The first one, unless another one needs no loading and the first has not waited long for that.
-    *loaded_elsewhere*: on the other servers that would begin at once.
+    *loaded_elsewhere*: on the other servers that would take the first one at once.
     """
     if not line:
         return None
