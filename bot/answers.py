@@ -99,8 +99,8 @@ class Answers:
         key = str(interaction.id)
         self._promised.add(key)
         token = Token(interaction.token, None, self._now(), str(interaction.locale))
-        await self._store.keep_token(key, token)
         try:
+            await self._store.keep_token(key, token)
             yield
         finally:
             self._promised.discard(key)

@@ -109,11 +109,15 @@ class Database:
 
     @asynccontextmanager
     async def _locked(self, key: int) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
+        with _worded():
+            connection = await self._engine.connect()
+        try:
             with _worded():
-                connection = await stack.enter_async_context(self._engine.begin())
                 await connection.execute(lock(key))
             yield
+        finally:  # with its transaction, in which nothing was written
+            with contextlib.suppress(sa.exc.DBAPIError, OSError):
+                await connection.close()
 
     async def tell(self, what: str) -> None:
         """Everybody who listens, this process too. Lost where nobody does."""

@@ -25,6 +25,7 @@ from discord import ui
 from bot.answers import Answers, Files
 from bot.cards import failure_card, is_about, progress_card, result_card, waiting_card
 from bot.copies import smaller
+from bot.errors import StoreError
 from bot.jobs import Job, JobState
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.restraint import Restraint, is_refusal, refusal
@@ -145,7 +146,7 @@ class Delivery:
             live.edit = asyncio.create_task(self._edit(live.job, card, files))
             try:
                 await asyncio.shield(live.edit)
-            except (DeliveryDelayed, Undeliverable):
+            except (DeliveryDelayed, Undeliverable, StoreError):
                 live.previewed_at = float("-inf")
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 live.previewed_at = float("-inf")  # it may not stand there

@@ -190,9 +190,7 @@ class Execution:
             if entry is not None:
                 if not watch.finished and watch.client_id == server.client_id:
                     server.renew_socket()  # it tells nothing: somebody else may have its id
-                job = await self._ended(job, server, entry)
-                await self._store.settle(job)
-                return job
+                return await self._ended(job, server, entry)
             if waits and self._is_stuck(job, server, queue, began):
                 return await self._leave(job, server, queue)
             if watch.finished:

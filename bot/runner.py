@@ -113,8 +113,11 @@ class Runner:
                         self._resumed_at = clock()
                         await self._resume()
                     await self.dispatch()
-                except Exception:
-                    log.exception("the queue could not be worked on; trying again")
+                except Exception as error:
+                    if isinstance(error, StoreError):
+                        log.error("the queue has to wait for the database: %s", error)
+                    else:
+                        log.exception("the queue could not be worked on; trying again")
                     self._resumed_at = float("-inf")
                     await asyncio.sleep(_PATIENCE[0])
                     continue
@@ -228,6 +231,7 @@ class Runner:
                 if job.state not in ON_SERVER:
                     self._release(job)
             with contextlib.suppress(StoreError):  # the next rounds try again
+                await self._store.settle(job)
                 if job.request.by_token and not job.open:
                     await self._store.drop_token(job.id)
                 await self._uploads.remove(await self._store.forget_over(job.id))

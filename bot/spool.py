@@ -21,7 +21,7 @@ from comfy.phrases import say
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 256 * 1024
+_CHUNK = 2**20  # bytes that are written at once: every write is a trip to another thread
 _PATIENCE = (1.0, 60.0)  # seconds between two tries: from, to
 _TRIES = 3
 _ROOM = 64 * 2**20  # bytes that must be free before more is asked for
@@ -76,9 +76,7 @@ class Spool:
                     lost.append(file.filename)
                     continue
                 if not job.request.keep_metadata:
-                    await asyncio.to_thread(strip, copy.path)
-                    size = (await asyncio.to_thread(copy.path.stat)).st_size
-                    copy = replace(copy, size=size)
+                    copy = replace(copy, size=await asyncio.to_thread(_stripped, copy.path))
                 fetched.append(copy)
             yield fetched, lost
 
@@ -112,12 +110,23 @@ class Spool:
     async def _fetch(self, client: ComfyClient, file: OutputFile, path: Path) -> SpooledFile:
         size, begin = 0, b""
         async with client.view(file) as stream, opened(path, "wb") as target:
-            async for chunk in stream.iter_chunked(_CHUNK):
+            buffer = bytearray()
+            async for chunk in stream.iter_any():
                 size += len(chunk)
                 begin = begin or chunk
-                await asyncio.to_thread(target.write, chunk)
+                buffer += chunk
+                if len(buffer) >= _CHUNK:
+                    await asyncio.to_thread(target.write, buffer)
+                    buffer = bytearray()
+            await asyncio.to_thread(target.write, buffer)
         if size == 0:
             raise ServerError(f"{client.url} sent an empty {file.filename}")
         if begin.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
             raise ServerError(f"{client.url} sent a web page for {file.filename}")  # a login, say
         return SpooledFile(path, file.filename, size)
+
+
+def _stripped(path: Path) -> int:
+    """Its size then."""
+    strip(path)
+    return path.stat().st_size
