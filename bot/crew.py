@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.database import Database
 from bot.errors import ConfigError, StoreError
@@ -56,17 +55,17 @@ class Crew:
                 )
             await asyncio.sleep(_EVERY)
 
-    async def _enter(self, connection: AsyncConnection) -> str | None:
-        await connection.execute(lock(_CHANGING))
+    def _enter(self, connection: sa.Connection) -> str | None:
+        connection.execute(lock(_CHANGING))
         # A file on this machine, which we have locked, says that this one is over.
         former = (processes.c.host == self._host) & (processes.c.shards == self._shards)
-        await connection.execute(sa.update(processes).where(former).values(until=0))
+        connection.execute(sa.update(processes).where(former).values(until=0))
         rivals = (processes.c.shards == self._shards) & (processes.c.until >= now())
         query = sa.select(processes.c.host).where(rivals)
-        rival: str | None = (await connection.execute(query)).scalars().first()
+        rival: str | None = (connection.execute(query)).scalars().first()
         if rival is None:
             row = {"id": self._me, "shards": self._shards, "host": self._host}
-            await connection.execute(sa.insert(processes).values(until=now() + _LEASE, **row))
+            connection.execute(sa.insert(processes).values(until=now() + _LEASE, **row))
         return rival
 
     async def keep(self, known: Servers, runner: Runner) -> None:
@@ -102,56 +101,56 @@ class Crew:
     async def _speak(self, known: Iterable[str]) -> Duty:
         names = set(known)
 
-        async def speak(connection: AsyncConnection) -> Duty:
-            await connection.execute(lock(_CHANGING))
+        def speak(connection: sa.Connection) -> Duty:
+            connection.execute(lock(_CHANGING))
             mine = processes.c.id == self._me
             query = sa.select(processes.c.until >= now()).where(mine)
-            lived = (await connection.execute(query)).scalar_one_or_none()
+            lived = (connection.execute(query)).scalar_one_or_none()
             if lived is None:
                 row = {"id": self._me, "shards": self._shards, "host": self._host}
-                await connection.execute(sa.insert(processes).values(until=now() + _LEASE, **row))
+                connection.execute(sa.insert(processes).values(until=now() + _LEASE, **row))
             else:
                 alive = sa.update(processes).where(mine).values(until=now() + _LEASE)
-                await connection.execute(alive)
+                connection.execute(alive)
             if lived:  # or the database was away for all, and the others only come back
-                await self._bury(connection)
-            return await self._part(connection, names)
+                self._bury(connection)
+            return self._part(connection, names)
 
         return await self._database.whole(speak)
 
-    async def _bury(self, connection: AsyncConnection) -> None:
+    def _bury(self, connection: sa.Connection) -> None:
         """What dead processes had is from now on ours, but for their servers."""
         gone = sa.delete(processes).where(processes.c.until < now()).returning(processes.c.id)
-        dead = (await connection.execute(gone)).scalars().all()
+        dead = (connection.execute(gone)).scalars().all()
         if not dead:
             return
         log.warning("a process is gone: this one goes on with its jobs")
         of_them = jobs.c.process.in_(dead)
         open_jobs = is_unfinished | (jobs.c.state == "pending") | jobs.c.message_id.is_(None)
-        await connection.execute(sa.update(jobs).where(of_them, open_jobs).values(process=self._me))
-        await connection.execute(
+        connection.execute(sa.update(jobs).where(of_them, open_jobs).values(process=self._me))
+        connection.execute(
             sa.update(tokens).where(tokens.c.process.in_(dead)).values(process=self._me)
         )
-        await connection.execute(
+        connection.execute(
             sa.update(servers).where(servers.c.process.in_(dead)).values(process=None)
         )
 
-    async def _part(self, connection: AsyncConnection, names: set[str]) -> Duty:
+    def _part(self, connection: sa.Connection, names: set[str]) -> Duty:
         """An equal part of the servers, and the jobs that are on them."""
-        rows = (await connection.execute(sa.select(servers.c.name, servers.c.process))).all()
+        rows = (connection.execute(sa.select(servers.c.name, servers.c.process))).all()
         owner: dict[str, str | None] = {row.name: row.process for row in rows}
         for name in sorted(names - owner.keys()):
-            await connection.execute(sa.insert(servers).values(name=name))
+            connection.execute(sa.insert(servers).values(name=name))
         count = sa.select(sa.func.count()).select_from(processes)
-        part = -(-len(names) // int((await connection.execute(count)).scalar_one()))
+        part = -(-len(names) // int((connection.execute(count)).scalar_one()))
         mine = sorted(name for name in names if owner.get(name) == self._me)
         free = sorted(name for name in names if owner.get(name) is None)
         taken = free[: max(0, part - len(mine))]
         where = servers.c.name.in_(taken)
-        await connection.execute(sa.update(servers).where(where).values(process=self._me))
+        connection.execute(sa.update(servers).where(where).values(process=self._me))
         held = [*mine[:part], *taken]
         on_them = jobs.c.server.in_(held) & jobs.c.state.in_([str(each) for each in ON_SERVER])
-        await connection.execute(
+        connection.execute(
             sa.update(jobs).where(on_them, jobs.c.process != self._me).values(process=self._me)
         )
         return Duty(frozenset(held), frozenset(mine[part:]))

@@ -5,15 +5,9 @@ SQLite serves one process, PostgreSQL as many as there are.
 
 import asyncio
 import contextlib
-import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +18,10 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.errors import StoreError
-from bot.postgres import CHANNEL, listen, lock, postgres_engine
-from bot.sqlite import back_up, sqlite_engine
+from bot.postgres import Postgres, lock
+from bot.sqlite import Sqlite, back_up
 from bot.tables import ALONE
 
 _LOCKED = 30.0  # seconds, for which another program may write
@@ -36,39 +29,37 @@ _MIGRATING = 0  # the key of the lock that processes share
 _OURS = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError)
 _Answer = TypeVar("_Answer")
 Write = sa.Insert | sa.Update | sa.Delete
+_Waiting = tuple[Sequence[Write], "asyncio.Future[int]"]
 
 
 class Database:
     """*shared*: other processes may use it too. *process*: what this one is called in its rows."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: Sqlite | Postgres) -> None:
         self._engine = engine
         self._closed = False
         self._writing = asyncio.Lock()
+        self._waiting: list[_Waiting] = []
         self._under_way: set[asyncio.Task[Any]] = set()
-        self.shared = engine.dialect.name != "sqlite"
+        self.shared = isinstance(engine, Postgres)
         self.process = str(uuid.uuid4()) if self.shared else ALONE
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> AsyncIterator["Database"]:
         """*url* as in config.yaml. The file and its folder are made, the schema brought up."""
-        engine = _engine(url)
-        shown = engine.url.render_as_string(hide_password=True).replace("+aiosqlite", "")
-        shown = shown.replace("+asyncpg", "")
+        engine = await asyncio.to_thread(_engine, url)
         try:
             try:
-                async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade)
-                    await connection.commit()
+                await engine.transact(_upgrade)
             except alembic.util.CommandError as error:
                 raise StoreError(
-                    f"The database {shown} was written by a newer Comfycord. "
+                    f"The database {engine} was written by a newer Comfycord. "
                     "Update the bot, or name another one."
                 ) from error
             except (sa.exc.DBAPIError, OSError) as error:
                 cause = getattr(error, "orig", error)
-                raise StoreError(f"The database {shown} cannot be opened: {cause}.") from error
+                raise StoreError(f"The database {engine} cannot be opened: {cause}.") from error
             database = cls(engine)
             try:
                 yield database
@@ -76,81 +67,118 @@ class Database:
                 database._closed = True
                 await asyncio.gather(*database._under_way, return_exceptions=True)
         finally:
-            await engine.dispose()
+            await engine.close()
+
+    async def execute(self, statement: sa.Executable) -> sa.Result[Any]:
+        """Something that changes nothing."""
+        return (await self.whole(lambda connection: connection.execute(statement).freeze()))()
 
     async def write(self, *statements: Write) -> int:
         """In one transaction; how many rows the first one changed."""
+        if self.shared:
+            return await self.whole(lambda connection: _written(connection, statements))
+        mine: _Waiting = statements, asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        try:
+            async with self._writing:
+                if mine in self._waiting:
+                    lot, self._waiting = self._waiting, []
+                    await self._kept(self._commit(lot))
+        finally:  # whoever is cancelled before has written nothing
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+        return await mine[1]
 
-        async def execute(connection: AsyncConnection) -> int:
-            done = [await connection.execute(each) for each in statements]
-            return done[0].rowcount
+    async def _commit(self, lot: list[_Waiting]) -> None:
+        """Writers that waited for each other share one commit, which is what takes the time."""
 
-        # One after the other: writers that meet in SQLite sleep before they try again.
-        async with nullcontext() if self.shared else self._writing:
-            return await self.whole(execute)
+        def commit(connection: sa.Connection) -> list[int | Exception]:
+            done: list[int | Exception] = []
+            for statements, _ in lot:
+                try:
+                    with connection.begin_nested() if len(lot) > 1 else contextlib.nullcontext():
+                        done.append(_written(connection, statements))
+                except _OURS as error:
+                    if len(lot) == 1:
+                        raise
+                    done.append(error)
+            return done
 
-    async def execute(self, statement: sa.Executable) -> sa.CursorResult[Any]:
-        return await self.whole(lambda connection: connection.execute(statement))
+        answers: Sequence[int | Exception]
+        try:
+            answers = await self._patiently(commit)
+        except Exception as error:
+            answers = [error] * len(lot)
+        for (_, future), answer in zip(lot, answers, strict=True):
+            if future.done():  # its caller was cancelled
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+                future.exception()  # the caller may be gone a moment later
+            else:
+                future.set_result(answer)
+
+    async def whole(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+        """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
+        and its connection goes back to the pool."""
+        return await self._kept(self._patiently(act))
+
+    async def _kept(self, work: Coroutine[Any, Any, _Answer]) -> _Answer:
+        if self._closed:
+            work.close()
+            raise StoreError("The database is closed: the bot stops.")
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _patiently(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+        clock = asyncio.get_running_loop().time
+        end = clock() + _LOCKED
+        while True:
+            try:
+                with _worded():
+                    return await self._engine.transact(act)
+            except StoreError as error:
+                if self._closed or "locked" not in str(error) or clock() > end:
+                    raise
 
     async def checkpoint(self) -> None:
         """What was deleted leaves SQLite's log too."""
-        if self.shared:
-            return
-        with contextlib.suppress(sa.exc.OperationalError, sqlite3.OperationalError):
-            async with self._engine.connect() as connection:
-                raw: Any = (await connection.get_raw_connection()).driver_connection
-                await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if isinstance(self._engine, Sqlite):
+            await self._engine.checkpoint()
 
     # Between processes
 
     def locked(self, key: int) -> AbstractAsyncContextManager[object]:
         """Inside, no other process is inside."""
-        return self._locked(key) if self.shared else nullcontext()
+        if isinstance(self._engine, Postgres):
+            return self._locked(self._engine, key)
+        return contextlib.nullcontext()
 
     @asynccontextmanager
-    async def _locked(self, key: int) -> AsyncIterator[None]:
+    async def _locked(self, engine: Postgres, key: int) -> AsyncIterator[None]:
         with _worded():
-            connection = await self._engine.connect()
+            held = await engine.hold(key)
         try:
-            with _worded():
-                await connection.execute(lock(key))
             yield
-        finally:  # with its transaction, in which nothing was written
-            with contextlib.suppress(sa.exc.DBAPIError, OSError):
-                await connection.close()
+        finally:
+            await engine.let_go(held)
 
     async def tell(self, what: str) -> None:
         """Everybody who listens, this process too. Lost where nobody does."""
-        if self.shared:
-            await self.execute(sa.select(sa.func.pg_notify(CHANNEL, what)))
+        if isinstance(self._engine, Postgres):
+            await self.execute(self._engine.message(what))
 
     async def listen(self, hear: Callable[[str], None]) -> None:
         """For ever; *hear* also gets "" after a time in which something may have been missed."""
-        if self.shared:
-            await listen(self._engine, hear)
+        if isinstance(self._engine, Postgres):
+            await self._engine.listen(hear)
 
-    async def whole(self, act: Callable[[AsyncConnection], Awaitable[_Answer]]) -> _Answer:
-        """In one transaction that a cancelled caller does not interrupt: it is whole or not at all,
-        and its connection goes back to the pool."""
-        if self._closed:
-            raise StoreError("The database is closed: the bot stops.")
 
-        async def execute() -> _Answer:
-            clock = asyncio.get_running_loop().time
-            end = clock() + _LOCKED
-            while True:
-                try:
-                    with _worded():
-                        async with self._engine.begin() as connection:
-                            return await act(connection)
-                except StoreError as error:
-                    if self._closed or "locked" not in str(error) or clock() > end:
-                        raise
-
-        task = asyncio.create_task(execute())
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+def _written(connection: sa.Connection, statements: Sequence[Write]) -> int:
+    counts = [connection.execute(each).rowcount for each in statements]
+    return counts[0]
 
 
 @contextmanager
@@ -165,19 +193,19 @@ def _worded() -> Iterator[None]:
         raise StoreError(f"The database does not work now: {cause}.") from error
 
 
-def _engine(url: str) -> AsyncEngine:
+def _engine(url: str) -> Sqlite | Postgres:
     try:
         parsed = make_url(url.replace("postgres://", "postgresql://", 1))
     except sa.exc.ArgumentError as error:
         raise StoreError("`database` looks like sqlite:///data/comfycord.db.") from error
     if parsed.get_backend_name() == "postgresql" and parsed.database:
-        return postgres_engine(parsed)
+        return Postgres(parsed)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.host:
         raise StoreError(
             "`database` must be a SQLite file, such as sqlite:///data/comfycord.db, or "
             "postgresql://USER@HOST/DATABASE."
         )
-    return sqlite_engine(parsed, Path(parsed.database))
+    return Sqlite(parsed, Path(parsed.database))
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -1,15 +1,17 @@
 """PostgreSQL: an engine, locks that processes share, and what they tell each other."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from bot.errors import StoreError
 
+_Answer = TypeVar("_Answer")
 log = logging.getLogger(__name__)
 
 CHANNEL = "comfycord"
@@ -18,20 +20,69 @@ _CONNECT, _ANSWER = 10.0, 30.0  # seconds
 _LOOK_EVERY, _AGAIN = 20.0, 1.0  # seconds: a connection that hears nothing may be dead
 
 
-def postgres_engine(url: sa.URL) -> AsyncEngine:
-    mode = url.query.get("sslmode")  # as other programs call what asyncpg calls ssl
-    if mode is not None:
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    try:
-        return create_async_engine(
-            url.set(drivername="postgresql+asyncpg"),
-            pool_size=10,
-            pool_timeout=_CONNECT,
-            pool_pre_ping=True,  # after a restart of PostgreSQL no statement fails for it
-            connect_args={"timeout": _CONNECT, "command_timeout": _ANSWER},
-        )
-    except ModuleNotFoundError as error:
-        raise StoreError("For PostgreSQL install Comfycord as comfycord[postgres].") from error
+class Postgres:
+    def __init__(self, url: sa.URL) -> None:
+        mode = url.query.get("sslmode")  # as other programs call what asyncpg calls ssl
+        if mode is not None:
+            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+        self._url = url
+        try:
+            self.engine = create_async_engine(
+                url.set(drivername="postgresql+asyncpg"),
+                pool_size=10,
+                pool_timeout=_CONNECT,
+                pool_pre_ping=True,  # after a restart of PostgreSQL no statement fails for it
+                connect_args={"timeout": _CONNECT, "command_timeout": _ANSWER},
+            )
+        except ModuleNotFoundError as error:
+            raise StoreError("For PostgreSQL install Comfycord as comfycord[postgres].") from error
+
+    def __str__(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    async def transact(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+        async with self.engine.begin() as connection:
+            return await connection.run_sync(act)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def hold(self, key: int) -> AsyncConnection:
+        """A lock that all processes share, until `let_go`."""
+        connection = await self.engine.connect()
+        try:
+            await connection.execute(lock(key))
+        except BaseException:
+            await self.let_go(connection)
+            raise
+        return connection
+
+    async def let_go(self, held: AsyncConnection) -> None:
+        with contextlib.suppress(sa.exc.DBAPIError, OSError):
+            await held.close()
+
+    def message(self, what: str) -> sa.Executable:
+        return sa.select(sa.func.pg_notify(CHANNEL, what))
+
+    async def listen(self, hear: Callable[[str], None]) -> None:
+        """For ever: what others tell, and "" after each gap."""
+        while True:
+            try:
+                async with self.engine.connect() as connection:
+                    raw: Any = (await connection.get_raw_connection()).driver_connection
+                    await raw.add_listener(CHANNEL, lambda *told: hear(told[-1]))
+                    hear("")
+                    try:
+                        while True:
+                            await asyncio.sleep(_LOOK_EVERY)
+                            await raw.execute("SELECT 1", timeout=_CONNECT)
+                    finally:
+                        await connection.invalidate()  # a listener does not go back to the pool
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # asyncpg's own are of no common kind
+                log.warning("other processes are not heard: %s", error)
+            await asyncio.sleep(_AGAIN)
 
 
 def lock(key: int) -> sa.Executable:
@@ -42,24 +93,3 @@ def lock(key: int) -> sa.Executable:
 def now() -> sa.ColumnElement[float]:
     """Seconds since 1970, by the one clock that processes share."""
     return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
-
-
-async def listen(engine: AsyncEngine, hear: Callable[[str], None]) -> None:
-    """For ever: what others tell with `pg_notify`, and "" after each gap."""
-    while True:
-        try:
-            async with engine.connect() as connection:
-                raw: Any = (await connection.get_raw_connection()).driver_connection
-                await raw.add_listener(CHANNEL, lambda *told: hear(told[-1]))
-                hear("")
-                try:
-                    while True:
-                        await asyncio.sleep(_LOOK_EVERY)
-                        await raw.execute("SELECT 1", timeout=_CONNECT)
-                finally:
-                    await connection.invalidate()  # a listener does not go back to the pool
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # asyncpg's own are of no common kind
-            log.warning("other processes are not heard: %s", error)
-        await asyncio.sleep(_AGAIN)

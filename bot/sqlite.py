@@ -1,13 +1,15 @@
 """The file of SQLite: opened and checked, set up for every connection, copied before a change."""
 
+import asyncio
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bot.errors import StoreError
 
@@ -18,11 +20,53 @@ _NETWORK = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "beegfs",
     "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone",
 }  # fmt: skip
+_Answer = TypeVar("_Answer")
 _CACHE = 512  # KiB of one connection; the system has its own cache of the file
 
 
-def sqlite_engine(url: sa.URL, path: Path) -> AsyncEngine:
-    """Its folder is made. `StoreError` where the file is damaged, or lies where it cannot work."""
+_THREADS = 3  # one that writes, and reads beside it
+
+
+class Sqlite:
+    """*path*: its folder is made. `StoreError` where the file is damaged or cannot be worked on.
+
+    Every transaction is one trip to a thread: an asynchronous driver makes one for every call.
+    """
+
+    def __init__(self, url: sa.URL, path: Path) -> None:
+        self._url = url
+        _check(path)
+        self.engine = sa.create_engine(
+            url, connect_args={"timeout": _PATIENCE, "check_same_thread": False}
+        )
+        sa.event.listen(self.engine, "connect", _configure)
+        sa.event.listen(self.engine, "begin", _begin)
+        self._threads = ThreadPoolExecutor(_THREADS, "database")
+
+    def __str__(self) -> str:
+        return str(self._url)
+
+    async def transact(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+        def work() -> _Answer:
+            with self.engine.begin() as connection:
+                return act(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def checkpoint(self) -> None:
+        def work() -> None:
+            with contextlib.suppress(sa.exc.OperationalError), self.engine.connect() as connection:
+                raw: Any = connection.connection.driver_connection
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        self.engine.dispose()
+
+
+def _check(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -32,22 +76,17 @@ def sqlite_engine(url: sa.URL, path: Path) -> AsyncEngine:
             f"{path} lies on a network drive ({kind}), where SQLite loses data. "
             "Put `database` on a disk of this machine."
         )
-    try:  # here, as the driver's thread outlives a failed attempt and complains on its own
+    shown = f"sqlite:///{path}"
+    try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
-        raise StoreError(f"The database {url} cannot be opened: {error}.") from error
+        raise StoreError(f"The database {shown} cannot be opened: {error}.") from error
     if state != "ok":
         raise StoreError(
-            f"The database {url} is damaged. Put a copy of it in its place, or move it away to "
+            f"The database {shown} is damaged. Put a copy of it in its place, or move it away to "
             "begin with an empty one."
         )
-    engine = create_async_engine(
-        url.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": _PATIENCE}
-    )
-    sa.event.listen(engine.sync_engine, "connect", _configure)
-    sa.event.listen(engine.sync_engine, "begin", _begin)
-    return engine
 
 
 def _network_file_system(path: Path) -> str | None:

@@ -181,7 +181,7 @@ class Store(Turns, People):
 
     async def on_servers(self) -> list[Job]:
         """Of all processes, oldest first."""
-        open_jobs = jobs.c.state.in_(OPEN_STATES)
+        open_jobs = jobs.c.state.in_([s for s in OPEN_STATES if s is not JobState.PENDING])
         return await self._many(is_unfinished, open_jobs, order=jobs.c.number.asc())
 
     async def unacknowledged(self) -> list[Job]:
@@ -222,5 +222,5 @@ class Store(Turns, People):
         return [(job, datetime.fromtimestamp(ats[job.id], UTC)) for job in found]
 
 
-def _files_in(rows: sa.CursorResult[Any]) -> set[str]:
+def _files_in(rows: sa.Result[Any]) -> set[str]:
     return {name for (text,) in rows.all() for _, _, name in json.loads(text)}

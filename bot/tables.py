@@ -61,16 +61,15 @@ jobs = sa.Table(
     sa.Column("process", sa.String(36), nullable=False, server_default=ALONE),
     sa.UniqueConstraint("id", name="uq_jobs_id"),
     sa.UniqueConstraint("interaction_id", "nth", name="jobs_asked_once"),
-    sa.Index("jobs_by_state", "state", "number"),
     sa.Index("jobs_by_submission", "relaxed", "submitted_at"),
     sa.Index("jobs_by_user", "user_id", "number"),
 )
 # Written out, as SQLite takes an index of some rows only where the query says just the same.
 is_pending: sa.ColumnElement[bool] = sa.literal_column(
-    "(state = 'pending' AND message_id IS NOT NULL)", sa.Boolean
+    "(state = 'pending' AND message_id IS NOT NULL)"
 )
 is_unfinished: sa.ColumnElement[bool] = sa.literal_column(
-    "(state <> 'pending' AND (NOT told OR forgotten))", sa.Boolean
+    "(state <> 'pending' AND (NOT told OR forgotten))"
 )
 for name, columns, where in (
     ("jobs_in_line", ("relaxed", "turn", "number", "cost", "user_id"), is_pending),

@@ -150,7 +150,7 @@ class Turns:
     async def pending_since(self, moment: datetime) -> list[Job]:
         """Those that were asked for before."""
         old = jobs.c.created_at < moment.timestamp()
-        return await self._many(is_pending, old, order=jobs.c.number.asc())
+        return await self._many(is_pending, old, order=_IN_LINE)
 
     async def place(self, job: Job) -> Place:
         this = jobs.alias()
@@ -178,18 +178,21 @@ class Turns:
         mine = jobs.c.user_id == user_id
         day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
         count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
+        unknown = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_(None)
         query = sa.select(
             *(
                 sa.select(each).select_from(jobs).where(where).scalar_subquery()
                 for each, where in (
                     (count, mine & jobs.c.state.in_(OPEN_STATES)),
-                    (count, jobs.c.state == JobState.PENDING),
+                    (count, is_pending),
+                    (count, unknown),
                     (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
                     (spent, day),
                 )
             )
         )
-        return Usage(*(await self._execute(query)).one())
+        row: Any = (await self._execute(query)).one()
+        return Usage(row[0], row[1] + row[2], row[3], row[4])
 
     async def most_used(
         self, guild_id: int, since: datetime, limit: int

@@ -300,7 +300,7 @@ async def test_a_read_under_way_when_the_store_closes_is_finished(
 async def test_a_read_whose_caller_is_cancelled_gives_its_connection_back(url: str) -> None:
     returned: list[object] = []
     async with Database.open(url) as database:
-        engine = database._engine.sync_engine
+        engine = database._engine.engine
         sa.event.listen(engine, "checkin", lambda *each: returned.append(each))
         reading = asyncio.create_task(Store(database).get("any"))
         await asyncio.sleep(0)

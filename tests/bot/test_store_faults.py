@@ -73,19 +73,19 @@ async def test_a_disk_that_is_full_keeps_what_is_there_and_takes_more_when_there
     url: str,
 ) -> None:
     async with Database.open(url) as database:
-        store, engine = Store(database), database._engine
+        store, engine = Store(database), database._engine.engine
         job = await kept(store, 1)
 
         def full(connection: sa.PoolProxiedConnection, _: object) -> None:
             connection.cursor().execute("PRAGMA max_page_count=1")  # no page more than now
 
-        sa.event.listen(engine.sync_engine, "connect", full)
-        await engine.dispose()
+        sa.event.listen(engine, "connect", full)
+        engine.dispose()
         with pytest.raises(StoreError, match="disk is full"):
             await store.add(numbered(2, text="x" * 500_000))
         assert await store.get(job.id) == job
-        sa.event.remove(engine.sync_engine, "connect", full)
-        await engine.dispose()
+        sa.event.remove(engine, "connect", full)
+        engine.dispose()
 
         assert await store.add(numbered(99, text="x" * 500_000))
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
         jobs.add_column(sa.Column("cost", sa.Float, nullable=False, server_default="0"))
         jobs.add_column(sa.Column("weight", sa.Float, nullable=False, server_default="1"))
         jobs.add_column(sa.Column("process", sa.String(36), nullable=False, server_default="alone"))
+        jobs.drop_index("jobs_by_state")  # SQLite would take it where the others are better
         jobs.create_index("jobs_by_submission", ["relaxed", "submitted_at"])
     for name, columns, where in (
         ("jobs_in_line", ["relaxed", "turn", "number", "cost", "user_id"], _IN_LINE),
