@@ -11,9 +11,9 @@ import io
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import PurePosixPath
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 FILES_PER_MESSAGE = 10  # https://docs.discord.com/developers/resources/message
 REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields included
 FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
-PROGRESS_EVERY = 1.5  # seconds between two edits of one message
+PROGRESS_EVERY = 3.0  # seconds between two edits of one message
+CHANNEL_EVERY = 2.0  # the same of all in a channel: half of what Discord takes, so results pass
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
 _SPARED = 3.0  # seconds
@@ -87,6 +88,12 @@ class _Live:
     previewed_at: float = float("-inf")
 
 
+@dataclass(slots=True)
+class _Channel:
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    free_at: float = float("-inf")
+
+
 class Delivery:
     """The runner's `Publisher` on Discord. *client* is the connected bot."""
 
@@ -102,12 +109,13 @@ class Delivery:
         self._restraint = restraint
         self._clock = clock
         self._live: dict[str, _Live] = {}
+        self._channels: dict[int, _Channel] = {}
         self._quiet_until = float("-inf")
 
     # Progress
 
     def show_progress(self, job: Job, progress: RunProgress) -> None:
-        """At most one edit per 1.5 s; what came in between is skipped."""
+        """An edit now and then; what came in between is skipped."""
         live = self._live.setdefault(job.id, _Live(job, progress))
         live.job, live.progress = job, progress
         if not live.gone and (live.task is None or live.task.done()):
@@ -139,21 +147,37 @@ class Delivery:
         while (live.job.state, live.progress) != shown:
             next_edit = max(live.edited_at + PROGRESS_EVERY, self._quiet_until)
             await asyncio.sleep(next_edit - self._clock())
-            shown = (live.job.state, live.progress)
-            live.edited_at = self._clock()
-            files = self._preview_of(live)
-            card = progress_card(live.job, live.progress, _PREVIEW if files is not list else None)
-            live.edit = asyncio.create_task(self._edit(live.job, card, files))
-            try:
-                await asyncio.shield(live.edit)
-            except (DeliveryDelayed, Undeliverable, StoreError):
-                live.previewed_at = float("-inf")
-            except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-                live.previewed_at = float("-inf")  # it may not stand there
-                live.gone = getattr(error, "code", None) == _UNKNOWN_MESSAGE
-                log.info("progress of job %s was not shown: %s", live.job.short_id, error)
-                if live.gone:
-                    return
+            async with self._in_turn(live.job):
+                shown = (live.job.state, live.progress)
+                await self._show(live)
+            if live.gone:
+                return
+
+    @asynccontextmanager
+    async def _in_turn(self, job: Job) -> AsyncIterator[None]:
+        """Jobs in one channel show their progress one after the other."""
+        if job.request.by_token:  # these edits count for their own token
+            yield
+            return
+        channel = self._channels.setdefault(job.request.channel_id, _Channel())
+        async with channel.turn:
+            await asyncio.sleep(channel.free_at - self._clock())
+            channel.free_at = self._clock() + CHANNEL_EVERY
+            yield
+
+    async def _show(self, live: _Live) -> None:
+        live.edited_at = self._clock()
+        files = self._preview_of(live)
+        card = progress_card(live.job, live.progress, _PREVIEW if files is not list else None)
+        live.edit = asyncio.create_task(self._edit(live.job, card, files))
+        try:
+            await asyncio.shield(live.edit)
+        except (DeliveryDelayed, Undeliverable, StoreError):
+            live.previewed_at = float("-inf")
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            live.previewed_at = float("-inf")  # it may not stand there
+            live.gone = getattr(error, "code", None) == _UNKNOWN_MESSAGE
+            log.info("progress of job %s was not shown: %s", live.job.short_id, error)
 
     def _preview_of(self, live: _Live) -> Files | None:
         """A new one now and then; in between the one that stands there stays: None."""

@@ -201,7 +201,7 @@ class Execution:
         if watch.started and job.state is JobState.QUEUED:
             server.begin(job.id)
             return await self._store.move(job, JobState.RUNNING)
-        if watch.outputs_changed and job.state is JobState.RUNNING:
+        if watch.outputs_changed and not watch.finished and job.state is JobState.RUNNING:
             watch.outputs_changed = False
             known = (each for each in job.outputs if each.node_id not in watch.outputs)
             # what it saved and told outlives the server's history

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-_BEAT = 0.25  # seconds
+_BEAT = 0.5  # seconds
 _ALLOWED = 1.0  # seconds
 
 

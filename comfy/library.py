@@ -21,7 +21,7 @@ from comfy.workflow import Sidecar, Workflow
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_POLL = 1.0
+_POLL = 2.0
 
 _Stamp = tuple[tuple[int, int] | None, ...]
 

@@ -34,7 +34,7 @@ HASTE: Mapping[ModuleType, Mapping[str, object]] = {
     runner: {"_BROKEN": 0.05, "_IDLE": 0.5, "_UNANSWERED": 4.0, "_PATIENCE": (0.05, 0.4)},
     servers: {"_RETRY": (0.05, 0.4)},
     spool: {"_PATIENCE": (0.05, 0.4)},
-    delivery: {"PROGRESS_EVERY": 0.1, "_EDIT_PATIENCE": 2.0},
+    delivery: {"PROGRESS_EVERY": 0.1, "CHANNEL_EVERY": 0.05, "_EDIT_PATIENCE": 2.0},
     line: {"_EVERY": 0.5},
     answers: {"_LOOK_EVERY": 0.2, "_SETTLING": timedelta(seconds=1)},
     client: {

@@ -27,7 +27,9 @@ FRAME = struct.Struct(">II")
 @pytest.fixture(autouse=True)
 def _shown_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "PROGRESS_EVERY", 0.02)
+    monkeypatch.setattr(delivery, "CHANNEL_EVERY", 0.02)
     monkeypatch.setattr(delivery, "_PREVIEW_EVERY", EVERY)
+    monkeypatch.setattr("comfy.client._PROGRESS_EVERY", 0.0)
 
 
 class Sampling:

@@ -5,8 +5,8 @@ The bot is pointed at it by `COMFYCORD_DISCORD_API=<url>`, or in this process by
 in the `FakeDiscord`, so it outlives any bot: kill one, start the next.
 
 It is as strict as Discord about tokens, deadlines, sizes, nonces and the shape of messages. It does
-not know permissions (they are only told to the bot), rate limits, threads, reactions or pins; a
-`Fault` can stand in for the answers of those.
+not know permissions (they are only told to the bot), threads, reactions or pins; a `Fault` can
+stand in for the answers of those. Rate limits it knows when `limits` is set.
 """
 
 # ruff: noqa: ASYNC109  (a test says how long it waits)
@@ -24,6 +24,7 @@ from aiohttp import web
 from tests.fakes import discord_input
 from tests.fakes.discord_faults import Fault, Hold, Request
 from tests.fakes.discord_gateway import Gateway
+from tests.fakes.discord_limits import Limits
 from tests.fakes.discord_messages import EPHEMERAL, File, Json, Messages
 from tests.fakes.discord_rest import Rest
 from tests.fakes.discord_world import MEMBER, Channel, Guild, User, World, role_payload
@@ -125,6 +126,10 @@ class FakeDiscord(World):
         self.privileged_intents = 0
         self.remember = 300.0
         """For how many seconds a nonce is known again; 0 forgets all."""
+        self.upload_rate: float | None = None
+        """Bytes a second of one upload, where the way to Discord is not as fast as loopback."""
+        self.limits: Limits | None = None
+        """Rate limits; without them no answer tells of any."""
 
         self.commands: dict[int | None, list[Json]] = {}
         self.interactions: dict[str, Interaction] = {}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 API = "/api/v10"
 ACK_SECONDS = 3.0
 FOLLOWUPS_OF_A_STRANGER = 5
+_CHUNK = 64 * 1024
 
 # Which callbacks answer which interaction: command, component, autocomplete, modal.
 CALLBACKS = {2: {4, 5, 9}, 3: {4, 5, 6, 7, 9}, 4: {8}, 5: {4, 5, 6, 7}}
@@ -43,7 +44,8 @@ class Call:
 CALL = web.RequestKey("CALL", Call)
 
 
-async def _read(request: web.Request) -> tuple[Any, dict[str, File]]:
+async def _read(request: web.Request, rate: float | None) -> tuple[Any, dict[str, File]]:
+    """*rate*: bytes a second of a file."""
     if not request.content_type.startswith("multipart/"):
         raw = await request.read()
         return (json.loads(raw) if raw else {}), {}
@@ -53,7 +55,12 @@ async def _read(request: web.Request) -> tuple[Any, dict[str, File]]:
         if part.name == "payload_json":
             body = json.loads(await part.text())
         elif number := re.fullmatch(r"files\[(\d+)\]", part.name or ""):
-            files[number[1]] = File(part.filename or "unknown", bytes(await part.read()))
+            data = bytearray()
+            while chunk := await part.read_chunk(_CHUNK):
+                data += chunk
+                if rate is not None:
+                    await asyncio.sleep(len(chunk) / rate)
+            files[number[1]] = File(part.filename or "unknown", bytes(data))
     return body, files
 
 
@@ -127,12 +134,16 @@ class Rest:
         self, request: web.Request, record: Request, fault: Fault | None, handler: Any
     ) -> web.Response:
         hold = next((hold for hold in self._fake.holds if hold.matches(record)), None)
-        answer = None
+        headers, refusal, answer = dict[str, str](), None, None
+        if self._fake.limits:
+            headers, refusal = self._fake.limits.check(record.method, record.path, record.at)
         try:
-            body, files = await _read(request)
+            body, files = await _read(request, self._fake.upload_rate)
             record.json = body
             record.files = {file.name: file.content for file in files.values()}
-            if fault is None or fault.commits:
+            if refusal:
+                answer = json_response(refusal, 429)
+            elif fault is None or fault.commits:
                 self._authorise(request, record.path)
                 request[CALL] = Call(body, files, dict(request.query))
                 answer = await handler(request)
@@ -153,6 +164,7 @@ class Rest:
             await asyncio.sleep(fault.delay)
             return fault.answer(answer)
         assert answer is not None
+        answer.headers.update(headers)
         return answer
 
     def _fault(self, record: Request) -> Fault | None:
