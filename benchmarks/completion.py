@@ -1,151 +1,189 @@
-"""From ComfyUI's end of a job to the arrival of Discord's request with the picture.
+"""From ComfyUI's end of a job to Discord's request with its picture.
 
-    uv run python -m benchmarks.completion [--jobs 12]
+    uv run python -m benchmarks.completion
 
-The bot runs as a process of its own against the stand-in and a wire-level Discord, all on
-loopback. Beside it, in the same run, a plain poller: it asks GET /history once a second, reads
-the whole picture into memory and posts it, as most bots do.
+Compared with the least that must happen (limit.py) and with a poller as most bots are (poller.py),
+each as a process of its own, beside the same 20 stand-ins and the same Discord, all on loopback.
 """
 
-import argparse
 import asyncio
-import json
-import os
-import random
-import shutil
+import itertools
+import math
 import statistics
-import sys
-import tempfile
-import uuid
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+import struct
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
+from benchmarks.lab import Lab, lab
+from benchmarks.peers import noise, peer
+from benchmarks.report import Goal, Report, main
 from comfy.standin import Pace
 from tests.fakes.comfyui import FakeComfyUI
-from tests.fakes.discord import Channel, FakeDiscord
 
-ROOT = Path(__file__).parents[1]
-TOKEN = "the.token.of-the-bot"  # noqa: S105
-PICTURE = b"\x89PNG\r\n\x1a\n" + os.urandom(2**20 - 8)
-STEP = 0.1
+SERVERS = 20
+ROUNDS = {1: 6, 20: 2, 200: 1}  # by the number of jobs at once
+STEPS = 4
+SECONDS = (0.1, 1.1)  # a job on its server: from, to
+_SIDE = 590  # of a picture of 1 MB, as noise does not compress
+_END = 12  # bytes of a PNG's last chunk
+
+# Evenly spread in whatever stretch: where in its second a poller looks is not left to luck.
+_lengths = (SECONDS[0] + (n * 0.618034 % 1) * (SECONDS[1] - SECONDS[0]) for n in itertools.count())
+
+Ask = Callable[[int], Awaitable[None]]
+"""How to ask for so many jobs; back when all of them are asked for."""
 
 
 class TimedComfyUI(FakeComfyUI):
-    """Knows when it sent the last frame of each prompt, `executing` with a null node."""
+    """Each picture tells its prompt; *ended* has when its last frame was sent."""
 
-    def __init__(self) -> None:
-        super().__init__(pace=Pace(node=0.0, step=STEP))
-        self.picture = PICTURE
-        self.ended: list[float] = []
+    def __init__(self, picture: bytes) -> None:
+        super().__init__(pace=Pace(0.0, 0.0, previews=False))
+        self.picture = picture
+        self.ended: dict[bytes, float] = {}
+
+    def paint(self, graph: dict[str, Any], node_id: str, index: int) -> bytes:
+        assert self.run is not None
+        assert self.picture is not None
+        told = b"joBs" + self.run.item.prompt_id.encode()
+        chunk = struct.pack(">I", len(told) - 4) + told + struct.pack(">I", zlib.crc32(told))
+        return self.picture[:-_END] + chunk + self.picture[-_END:]
+
+    async def execute(self, item: Any) -> dict[str, Any]:
+        self.pace = Pace(0.0, next(_lengths) / STEPS, previews=False)
+        return await super().execute(item)
 
     async def deliver(self, socket: Any, frame: Any) -> None:
-        if getattr(frame, "type", "") == "executing" and frame.data.get("node", "") is None:
-            self.ended.append(asyncio.get_running_loop().time())
+        if getattr(frame, "type", "") == "executing" and frame.data["node"] is None:
+            self.ended[frame.data["prompt_id"].encode()] = asyncio.get_running_loop().time()
         await super().deliver(socket, frame)
 
 
-async def measure(
-    discord: FakeDiscord, comfyui: TimedComfyUI, jobs: int, run: Callable[[], Awaitable[None]]
-) -> tuple[list[float], float]:
-    """Seconds from each end to its request, and HTTP requests to ComfyUI per job."""
-    latencies = []
-    asked = len(comfyui.requests)
-    for _ in range(jobs):
-        before, comfyui.ended = len(discord.requests), []
-        await run()
-        (posted,) = [each for each in discord.requests[before:] if each.files]
-        latencies.append(posted.at - comfyui.ended[0])
-    return latencies, (len(comfyui.requests) - asked) / jobs
+def prompt_of(picture: bytes) -> bytes:
+    return picture[-_END - 40 : -_END - 4]
 
 
-async def bot_runs(discord: FakeDiscord, channel: Channel, steps: Callable[[], int]) -> None:
-    alice = discord.add_user(uuid.uuid4().hex[:8])
-    options: dict[str, Any] = {"workflow": "txt2img", "prompt": "a cat", "steps": steps()}
-    answer = await discord.slash(alice, channel, "generate", **options).answered()
-    await discord.until(lambda: answer.message and discord.files_of(answer.message), timeout=60)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    lab: Lab
+    comfyui: Sequence[TimedComfyUI]
 
-
-async def poller_runs(
-    session: aiohttp.ClientSession, comfyui: str, discord: str, channel: int, steps: int
-) -> None:
-    graph = json.loads((ROOT / "workflows/txt2img.json").read_text())
-    graph["5"]["inputs"] |= {"steps": steps, "seed": random.getrandbits(32)}
-    client_id = uuid.uuid4().hex
-    async with session.ws_connect(f"{comfyui}/ws?clientId={client_id}"):  # for progress only
-        body = {"prompt": graph, "client_id": client_id}
-        async with session.post(f"{comfyui}/prompt", json=body) as response:
-            prompt_id = (await response.json())["prompt_id"]
-        entry = None
-        while not entry:
-            await asyncio.sleep(1)
-            async with session.get(f"{comfyui}/history/{prompt_id}") as response:
-                entry = (await response.json()).get(prompt_id)
-    (output,) = entry["outputs"].values()
-    async with session.get(f"{comfyui}/view", params=output["images"][0]) as response:
-        data = await response.read()
-    form = aiohttp.FormData()
-    form.add_field("payload_json", "{}", content_type="application/json")
-    form.add_field("files[0]", data, filename="x.png")
-    headers = {"Authorization": f"Bot {TOKEN}"}
-    url = f"{discord}/api/v10/channels/{channel}/messages"
-    async with session.post(url, data=form, headers=headers) as response:
-        response.raise_for_status()
-
-
-async def compare(jobs: int) -> list[tuple[str, list[float], float]]:
-    def steps() -> int:
-        return random.randint(10, 20)
-
-    folder = Path(tempfile.mkdtemp())
-    shutil.copytree(ROOT / "workflows", folder / "workflows")
-    async with FakeDiscord(token=TOKEN) as discord, TimedComfyUI() as comfyui:
-        channel = discord.add_channel(discord.add_guild("Lab"), "art")
-        environment = os.environ | {
-            "DISCORD_TOKEN": TOKEN,
-            "COMFYUI_BASE_URL": comfyui.url,
-            "COMFYCORD_DISCORD_API": discord.url,
-            "PYTHONPATH": str(ROOT),
+    async def measured(self, ask: Ask, at_once: Iterable[int]) -> dict[int, list[float]]:
+        """Milliseconds of each job, by the number of jobs at once."""
+        await self._round(1, ask)  # warms both sides
+        return {
+            jobs: [each for _ in range(ROUNDS[jobs]) for each in await self._round(jobs, ask)]
+            for jobs in at_once
         }
-        bot = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "bot",
-            cwd=folder,
-            env=environment,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            await discord.ready(timeout=30)
-            await bot_runs(discord, channel, steps)  # the first one warms both sides
-            ours = await measure(discord, comfyui, jobs, lambda: bot_runs(discord, channel, steps))
-        finally:
-            bot.terminate()
-            await bot.wait()
-        async with aiohttp.ClientSession() as session:
-            theirs = await measure(
-                discord,
-                comfyui,
-                jobs,
-                lambda: poller_runs(session, comfyui.url, discord.url, channel.id, steps()),
-            )
-    shutil.rmtree(folder, ignore_errors=True)
-    return [("comfycord", *ours), ("poller, once a second", *theirs)]
+
+    async def _round(self, jobs: int, ask: Ask) -> list[float]:
+        """From the end of each job to the head of its request. No job ends before all of them are
+        asked for."""
+        self.lab.discord.requests.clear()
+        for each in self.comfyui:
+            each.ended.clear()
+            each.hold()
+        await ask(jobs)
+        for each in self.comfyui:
+            each.finish()
+        posted = await self.lab.discord.until(lambda: self._posted(jobs), timeout=60)
+        ended = {prompt: at for each in self.comfyui for prompt, at in each.ended.items()}
+        return [1000 * (at - ended[prompt]) for prompt, at in posted]
+
+    def _posted(self, jobs: int) -> list[tuple[bytes, float]]:
+        done = [each for each in self.lab.discord.requests if each.files and each.done_at]
+        found = [(prompt_of(file), each.at) for each in done for file in each.files.values()]
+        return found if len(found) == jobs else []
+
+    async def of_bot(self, at_once: Iterable[int]) -> dict[int, list[float]]:
+        member = self.lab.discord.add_user("member")
+
+        async def ask_one() -> None:
+            options = {"workflow": "txt2img", "prompt": "a cat", "steps": STEPS}
+            while (await self.lab.ask(member, **options)).ephemeral:
+                pass  # it was too busy to take it
+
+        async def ask(jobs: int) -> None:
+            for _ in range(0, jobs, SERVERS):
+                await asyncio.gather(*(ask_one() for _ in range(min(jobs, SERVERS))))
+
+        async with self.lab.running():
+            return await self.measured(ask, at_once)
+
+    async def of_peer(self, at_once: Iterable[int], *module: str) -> dict[int, list[float]]:
+        async with peer(self.lab, *module) as started:
+
+            async def ask(jobs: int) -> None:
+                before = self._taken
+                for number in range(jobs):
+                    started.run(self.comfyui[number % SERVERS].url, STEPS)
+                while self._taken < before + jobs:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+
+            return await self.measured(ask, at_once)
+
+    @property
+    def _taken(self) -> int:
+        """Prompts so far."""
+        return sum(each.number for each in self.comfyui)
 
 
-def table(rows: list[tuple[str, list[float], float]]) -> str:
-    lines = [f"{'':<24}{'median ms':>10}{'max ms':>10}{'HTTP per job':>14}"]
-    for name, latencies, requests in rows:
-        median, top = statistics.median(latencies) * 1000, max(latencies) * 1000
-        lines.append(f"{name:<24}{median:>10.1f}{top:>10.1f}{requests:>14.1f}")
-    ratio = statistics.median(rows[0][1]) / statistics.median(rows[1][1])
-    lines.append(f"median, ours to the poller's: {ratio:.3f} (goal: at most 0.100)")
-    return "\n".join(lines)
+def top(milliseconds: Sequence[float]) -> float:
+    """The 99th percentile; of few the longest."""
+    return sorted(milliseconds)[math.ceil(0.99 * len(milliseconds)) - 1]
+
+
+async def measure() -> Report:
+    picture = noise(_SIDE)
+    servers = [TimedComfyUI(picture) for _ in range(SERVERS)]
+    async with lab(servers) as laboratory:
+        stage = Stage(laboratory, servers)
+        found = {
+            "the bot": await stage.of_bot(ROUNDS),
+            "limit": await stage.of_peer(ROUNDS, "limit"),
+            "limit, streamed": await stage.of_peer((1,), "limit", "streamed"),
+            "poller, once a second": await stage.of_peer(ROUNDS, "poller"),
+        }
+    medians = {
+        who: {n: statistics.median(all_) for n, all_ in each.items()} for who, each in found.items()
+    }
+    bot, limit, poller = (medians[who] for who in ("the bot", "limit", "poller, once a second"))
+    tops = [top(found["the bot"][n]) / top(found["poller, once a second"][n]) for n in ROUNDS]
+    return Report(
+        title="From the end of a job to its picture in Discord",
+        about=(
+            f"From ComfyUI's last frame of a job to the first byte of the request to Discord that "
+            f"has its picture ({len(picture) / 2**20:.1f} MiB). The limit is the least that Python "
+            f"with aiohttp has to do: fetch and post. The jobs run on {SERVERS} servers, each for "
+            f"{SECONDS[0]} to {SECONDS[1]} s; 200 wait for one another."
+        ),
+        columns=("jobs at once", "", "measured", "median ms", "p99 ms"),
+        rows=[
+            (f"{n}", who, len(each[n]), medians[who][n], top(each[n]))
+            for n in ROUNDS
+            for who, each in found.items()
+            if n in each
+        ],
+        goals=[
+            *(
+                Goal(f"median, times the limit's, {n} at once", bot[n] / limit[n], 1.5)
+                for n in (1, 20)
+            ),
+            *(
+                Goal(
+                    f"median, times faster than the poller's, {n} at once",
+                    poller[n] / bot[n],
+                    times,
+                    at_least=True,
+                )
+                for n, times in ((1, 20), (200, 10))
+            ),
+            Goal("p99, part of the poller's, at worst", max(tops), 0.25),
+        ],
+    )
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--jobs", type=int, default=12)
-    print(table(asyncio.run(compare(arguments.parse_args().jobs))))
+    main(measure)

@@ -110,7 +110,12 @@ class Dispatch:
         """*cost*: of all that waits."""
         now = asyncio.get_running_loop().time()
         waiting = [
-            Waiting(models_in(self._known[each.id].request.graph), self._passed.get(each.id))
+            Waiting(
+                models_in(self._known[each.id].request.graph),
+                self._passed.get(each.id),
+                each.user_id,
+                each.turn,
+            )
             for each in line
         ]
         takers = [

@@ -18,12 +18,13 @@ from bot.logs import for_log, for_log_of
 from bot.publisher import Publisher
 from bot.recovery import left_behind
 from bot.servers import Server, Servers, Watch
+from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.errors import PromptRefused, ServerError, ServerUnavailable
 from comfy.graph import Graph, with_secrets
 from comfy.library import Library
-from comfy.models import Ending, HistoryEntry, Queue, saved
+from comfy.models import Ending, HistoryEntry, OutputFile, Queue, saved
 from comfy.phrases import say
 from comfy.progress import RunProgress
 
@@ -57,6 +58,7 @@ class Execution:
         uploads: Uploads,
         library: Library,
         estimates: Estimates,
+        spool: Spool,
     ) -> None:
         self._store = store
         self._servers = servers
@@ -64,6 +66,7 @@ class Execution:
         self._uploads = uploads
         self._library = library
         self._estimates = estimates
+        self._spool = spool
 
     async def step(self, job: Job, server: Server, unsent: bool) -> Job:
         """*unsent*: it was claimed just now, so its prompt was surely not sent yet."""
@@ -168,6 +171,8 @@ class Execution:
             if not watch.finished and not silent:
                 self._publisher.show_progress(job, watch.progress)
                 continue
+            if watch.finished and (outputs := _told(job, watch)):
+                self._spool.begin(replace(job, outputs=outputs), server.client)
             try:  # the queue first: a prompt that leaves it is in history at that moment
                 queue = await server.client.queue() if silent else Queue((), ())
                 waits = prompt_id in queue
@@ -203,12 +208,11 @@ class Execution:
             return await self._store.move(job, JobState.RUNNING)
         if watch.outputs_changed and not watch.finished and job.state is JobState.RUNNING:
             watch.outputs_changed = False
-            known = (each for each in job.outputs if each.node_id not in watch.outputs)
             # what it saved and told outlives the server's history
-            told = watch.outputs.values()
-            outputs = (*known, *(each for one in told for each in saved(one.files)))
-            texts = tuple(dict.fromkeys([*job.texts, *(t for one in told for t in one.texts)]))
-            return await self._store.keep(job, replace(job, outputs=outputs, texts=texts))
+            told = (text for one in watch.outputs.values() for text in one.texts)
+            texts = tuple(dict.fromkeys([*job.texts, *told]))
+            after = replace(job, outputs=_told(job, watch), texts=texts)
+            return await self._store.keep(job, after)
         if silent or watch.disturbed:
             watch.disturbed = False
             return await self._store.get(job.id) or job
@@ -374,6 +378,12 @@ class Execution:
                 return
             await server.client.interrupt(prompt_id)
             await asyncio.sleep(1)
+
+
+def _told(job: Job, watch: Watch) -> tuple[OutputFile, ...]:
+    """What the socket has told of its files."""
+    known = (each for each in job.outputs if each.node_id not in watch.outputs)
+    return (*known, *(each for one in watch.outputs.values() for each in saved(one.files)))
 
 
 def expired(job: Job) -> bool:

@@ -4,15 +4,19 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 CHOICES = 32  # of the first in line, among which a server looks for its model
-_PATIENCE = 60.0  # seconds, for which the first in line may be overtaken
+_PATIENCE = 30.0  # seconds, for which the first in line may be overtaken
+_LEAD = 240.0  # GPU seconds, by which the turn of who overtakes may be later
 _TOLERANCE = 1.1  # estimates are not better than that
 
 
 class Waiting(NamedTuple):
-    """*models*: files that must be loaded; *passed*: since when others overtake it, if they do."""
+    """*models*: files that must be loaded; *passed*: since when others overtake it, if they do;
+    *user_id*, *turn*: whose it is, and when, see `bot/fairness.py`."""
 
     models: frozenset[str]
     passed: float | None = None
+    user_id: int = 0
+    turn: float = 0.0
 
 
 def choice(
@@ -24,6 +28,8 @@ def choice(
     """Which of the line a server with *loaded* models takes next; None: it leaves them to others.
 
     The first one, unless another one needs no loading and the first has not waited long for that.
+    Only its own member's jobs, or those whose turn comes soon too, go before it: however much one
+    has queued, somebody else's picture is not behind all of it.
     *loaded_elsewhere*: on the other servers that would take the first one at once.
     """
     if not line:
@@ -33,12 +39,22 @@ def choice(
         return 0
     if first.passed is not None and now - first.passed > _PATIENCE:
         return 0
-    for place, each in enumerate(line):
-        if each.models and each.models <= loaded:
+    others = _may_overtake(line)
+    for place in others:
+        if line[place].models and line[place].models <= loaded:
             return place
     if any(first.models <= each for each in loaded_elsewhere):
-        return 1 if len(line) > 1 else None
+        return others[0] if others else None
     return 0
+
+
+def _may_overtake(line: Sequence[Waiting]) -> list[int]:
+    first, places, users = line[0], [], {line[0].user_id}
+    for place, each in enumerate(line[1:], 1):
+        if users == {each.user_id} or each.turn - first.turn <= _LEAD:
+            places.append(place)
+        users.add(each.user_id)
+    return places
 
 
 class Hand(NamedTuple):

@@ -53,7 +53,7 @@ class Runner:
         self._spool = spool
         self._estimates = estimates
         self._dispatch = Dispatch(store, servers, estimates)
-        self._execution = Execution(store, servers, publisher, uploads, library, estimates)
+        self._execution = Execution(store, servers, publisher, uploads, library, estimates, spool)
         self._wake = asyncio.Event()
         self._resumed_at = float("-inf")  # loop time
         self._following: dict[str, asyncio.Task[None]] = {}
@@ -237,6 +237,7 @@ class Runner:
                 await self._uploads.remove(await self._store.forget_over(job.id))
         finally:
             self._release(job)
+            await self._spool.drop(job.id)
 
     def _release(self, job: Job) -> None:
         for server in self._servers.values():

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from bot.errors import UserError
 from bot.jobs import Job
@@ -38,11 +39,19 @@ class SpooledFile:
     note: str = ""
 
 
+class _Copies(NamedTuple):
+    of: tuple[OutputFile, ...]
+    folder: Path
+    files: list[SpooledFile]
+    lost: list[str]
+
+
 class Spool:
     """A folder of temporary copies; what a crash left behind goes at the start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._begun: dict[str, asyncio.Task[_Copies]] = {}
 
     async def clear(self) -> None:
         def renew() -> None:
@@ -66,9 +75,41 @@ class Spool:
         A server that does not answer is waited for until *until*; what it answers wrongly three
         times is lost.
         """
-        fetched: list[SpooledFile] = []
+        begun = self._begun.pop(job.id, None)
+        copies = (await asyncio.gather(begun, return_exceptions=True))[0] if begun else None
+        if not isinstance(copies, _Copies) or copies.lost or copies.of != job.outputs:
+            if isinstance(copies, _Copies):
+                await asyncio.to_thread(shutil.rmtree, copies.folder, ignore_errors=True)
+            copies = await self._copies(job, client, until)
+        try:
+            yield copies.files, copies.lost
+        finally:
+            await asyncio.to_thread(shutil.rmtree, copies.folder, ignore_errors=True)
+
+    def begin(self, job: Job, client: ComfyClient) -> None:
+        """What is known of its outputs is fetched already; `fetched` or `drop` follows."""
+        if job.id not in self._begun:
+            copies = self._copies(job, client, datetime.now(UTC))
+            self._begun[job.id] = asyncio.create_task(copies, name=f"files of {job.short_id}")
+
+    async def drop(self, job_id: str) -> None:
+        """What was begun for it is not wanted any more."""
+        if begun := self._begun.pop(job_id, None):
+            begun.cancel()
+            (copies,) = await asyncio.gather(begun, return_exceptions=True)
+            if isinstance(copies, _Copies):
+                await asyncio.to_thread(shutil.rmtree, copies.folder, ignore_errors=True)
+
+    async def _copies(self, job: Job, client: ComfyClient | None, until: datetime) -> "_Copies":
+        making = asyncio.create_task(asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        try:
+            folder = Path(await asyncio.shield(making))
+        except asyncio.CancelledError:
+            shutil.rmtree(await making, ignore_errors=True)
+            raise
+        files: list[SpooledFile] = []
         lost: list[str] = []
-        async with self.room() as folder:
+        try:
             for number, file in enumerate(job.outputs):
                 assert client is not None
                 copy = await self._patiently(client, file, folder / f"{number}", until)
@@ -77,8 +118,11 @@ class Spool:
                     continue
                 if not job.request.keep_metadata:
                     copy = replace(copy, size=await asyncio.to_thread(_stripped, copy.path))
-                fetched.append(copy)
-            yield fetched, lost
+                files.append(copy)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _Copies(job.outputs, folder, files, lost)
 
     @asynccontextmanager
     async def room(self) -> AsyncIterator[Path]:

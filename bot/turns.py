@@ -34,6 +34,8 @@ class InLine(NamedTuple):
     """*cost*, *relaxed*: see `Share`; *mine*: this process tells its person the place."""
 
     id: str
+    user_id: int
+    turn: float
     cost: float
     relaxed: bool
     mine: bool
@@ -127,7 +129,8 @@ class Turns:
     async def line(self, limit: int, offset: int = 0) -> list[InLine]:
         """The next first."""
         mine = jobs.c.process == self.database.process
-        query = sa.select(jobs.c.id, jobs.c.cost, jobs.c.relaxed, mine).where(is_pending)
+        what = (jobs.c.id, jobs.c.user_id, jobs.c.turn, jobs.c.cost, jobs.c.relaxed)
+        query = sa.select(*what, mine).where(is_pending)
         query = query.order_by(*_IN_LINE).limit(limit).offset(offset)
         rows: Any = (await self._execute(query)).all()
         return [InLine(*row) for row in rows]

@@ -183,7 +183,26 @@ def test_a_server_takes_what_needs_no_loading(
     assert choice([Waiting(each) for each in line], loaded, elsewhere, now=0.0) == place
 
 
-@pytest.mark.parametrize(("waited", "place"), [(59.0, 1), (61.0, 0)])
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ([Waiting(B, turn=0.0), Waiting(A, user_id=HEAVY, turn=900.0)], 0),
+        ([Waiting(B, turn=0.0), Waiting(A, user_id=HEAVY, turn=200.0)], 1),
+        ([Waiting(B, turn=0.0), Waiting(A, turn=900.0)], 1),
+        ([Waiting(B), Waiting(B, user_id=LIGHT, turn=9.0), Waiting(A, turn=900.0)], 0),
+    ],
+    ids=[
+        "somebody's fiftieth is not before another's first",
+        "somebody's next one is",
+        "one's own fiftieth is before one's first",
+        "but not before somebody else's between them",
+    ],
+)
+def test_only_who_comes_soon_overtakes_others(line: list[Waiting], place: int) -> None:
+    assert choice(line, A, [], now=0.0) == place
+
+
+@pytest.mark.parametrize(("waited", "place"), [(29.0, 1), (31.0, 0)])
 def test_the_first_in_line_is_not_overtaken_for_ever(waited: float, place: int) -> None:
     line = [Waiting(B, passed=100.0), Waiting(A)]
 

@@ -228,3 +228,43 @@ async def test_clearing_removes_what_a_crash_left(spool: Spool, tmp_path: Path) 
     await spool.clear()
 
     assert left(tmp_path) == []
+
+
+async def test_what_was_begun_is_not_fetched_again(
+    client: ComfyClient, outputs: Outputs, spool: Spool, tmp_path: Path
+) -> None:
+    wanted = files("large.png")
+    spool.begin(wanted, client)
+
+    async with spool.fetched(wanted, client, until=soon()) as (copies, lost):
+        assert [each.path.read_bytes() for each in copies] == [LARGE]
+        assert lost == []
+
+    assert outputs.tries == {"large.png": 1}
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["small.txt", "cut once.png"], ids=["others came", "it broke off"])
+async def test_what_was_begun_and_is_not_all_is_fetched_anew(
+    client: ComfyClient, spool: Spool, tmp_path: Path, name: str
+) -> None:
+    spool.begin(files(name), client)
+
+    whole = files(name, "large.png")
+    async with spool.fetched(whole, client, until=soon()) as (copies, lost):
+        assert [each.name for each in copies] == [name, "large.png"]
+        assert lost == []
+
+    assert left(tmp_path) == []
+
+
+async def test_what_was_begun_and_is_not_wanted_leaves_nothing(
+    client: ComfyClient, spool: Spool, tmp_path: Path
+) -> None:
+    for name in ("large.png", "away for long.png"):
+        wanted = files(name)
+        spool.begin(wanted, client)
+        await asyncio.sleep(0)
+        await spool.drop(wanted.id)
+
+    assert left(tmp_path) == []

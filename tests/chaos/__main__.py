@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import click
 
 from tests.chaos import points
+from tests.chaos.databases import KINDS
 from tests.chaos.verdict import WRONGS, Verdict
 from tests.chaos.world import ran
 
@@ -24,12 +25,16 @@ def cli() -> None:
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # of connections that were cut
 
 
+_database = click.option("--database", type=click.Choice(KINDS), default="sqlite")
+
+
 @cli.command("points")
 @click.option("--only", default="", help="Points whose line contains this.")
-def _points(only: str) -> None:
+@_database
+def _points(only: str, database: str) -> None:
     """Kill it at every point, for every way of answering."""
     chosen = [each for each in points.all_points() if only in " ".join(each)]
-    sys.exit(asyncio.run(points.table(chosen)) > 0)
+    sys.exit(asyncio.run(points.table(chosen, database)) > 0)
 
 
 @cli.command("run")
@@ -38,13 +43,20 @@ def _points(only: str) -> None:
 @click.option("--seed", default=1, help="Of the first run; the next one has the next.")
 @click.option("--workers", default=2)
 @click.option("--stop/--go-on", default=True, help="At the first broken promise, or after all.")
-def _run(jobs: int, each: int, seed: int, workers: int, stop: bool) -> None:
+@_database
+@click.option("--processes", default=1, help="That share a PostgreSQL, each with its shard.")
+def _run(
+    jobs: int, each: int, seed: int, workers: int, stop: bool, database: str, processes: int
+) -> None:
     """Runs with random faults until so many jobs were asked for."""
+    if processes > 1 and database == "sqlite":
+        raise click.UsageError("Several processes need --database postgresql.")
     began, verdicts = time.monotonic(), list[Verdict]()
     seeds = range(seed, seed + -(-jobs // each))
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawned) as pool:
-        for done in as_completed([pool.submit(ran, each_seed, each) for each_seed in seeds]):
+        runs = [pool.submit(ran, each_seed, each, database, processes) for each_seed in seeds]
+        for done in as_completed(runs):
             verdict = done.result()
             verdicts.append(verdict)
             _tell(verdict)

@@ -5,7 +5,6 @@ import hashlib
 import io
 import shutil
 import signal
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
@@ -18,9 +17,11 @@ from comfy.standin import Pace
 from comfy.standin_nodes import SAMPLERS
 from comfy.standin_store import Item
 from comfy.standin_worker import NodeFailed, Run
-from tests.chaos.process import LOG, TOKEN, Bot, Order
+from tests.chaos.databases import Database, database_of
+from tests.chaos.process import TOKEN, Bot, Order
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import Channel, FakeDiscord
+from tests.fakes.discord_gateway import Session
 from tests.fakes.discord_messages import Json, walk
 from tests.fakes.proxy import Proxy
 
@@ -86,46 +87,57 @@ def is_of(picture: bytes, text: str) -> bool:
         return opened.convert("RGB").getpixel((0, 0)) == colour(text)
 
 
+class NotStarted(RuntimeError):
+    """The bot ended before it was ready."""
+
+
 class Lab:
-    """*bot*: the newest one, alive or not."""
+    """*bots*: the newest one of each part, alive or not. Each part has a shard of Discord's."""
 
     def __init__(
-        self, discord: FakeDiscord, comfyui: dict[str, tuple[PaintingComfyUI, Proxy]], folder: Path
+        self,
+        discord: FakeDiscord,
+        comfyui: dict[str, tuple[PaintingComfyUI, Proxy]],
+        folder: Path,
+        database: Database,
+        parts: int = 1,
     ) -> None:
-        self.discord, self.folder = discord, folder
+        self.discord, self.folder, self.database, self.parts = discord, folder, database, parts
         self.comfyui = {name: each for name, (each, _) in comfyui.items()}
         self.proxies = {name: each for name, (_, each) in comfyui.items()}
-        self.order = Order(
-            folder, discord.url, {name: each.url for name, each in self.proxies.items()}
-        )
-        self.bot: Bot | None = None
+        urls = {name: each.url for name, each in self.proxies.items()}
+        self.order = Order(folder, discord.url, urls, database.url, parts=parts)
+        self.bots: dict[int, Bot] = {}
 
     def age_tokens(self) -> None:
         """From now on a token lives five seconds, and an answer becomes a button after three."""
         self.discord.token_ttl = 5.0
         self.order = replace(self.order, button_after=3.0)
 
-    async def start(self, failpoint: str | None = None) -> Bot:
-        """The next bot; it has registered its commands and hears."""
-        self.bot = Bot(replace(self.order, failpoint=failpoint))
-        ready = asyncio.create_task(self.discord.ready(timeout=30))
-        await self.until(lambda: ready.done() or not self.bot.alive, 30)
-        if not ready.done():
-            ready.cancel()
-            raise RuntimeError(f"the bot did not start:\n{self.log()[-3000:]}")
-        return self.bot
+    async def start(self, failpoint: str | None = None, part: int = 0) -> Bot:
+        """The next bot of a part; it has registered its commands and hears."""
+        former = self._session(part)
+        order = replace(self.order, part=part, failpoint=failpoint)
+        bot = self.bots[part] = Bot(order)
+        await self.until(lambda: self._session(part) is not former or not bot.alive, 30)
+        if self._session(part) is former:
+            raise NotStarted(f"the bot did not start:\n{self.log()[-3000:]}")
+        return bot
+
+    def alive(self, part: int) -> bool:
+        return part in self.bots and self.bots[part].alive
+
+    def hears(self, part: int) -> bool:
+        """Whether its shard is connected."""
+        session = self._session(part)
+        return session is not None and session.link is not None
+
+    def _session(self, part: int) -> Session | None:
+        return self.discord.gateway.sessions.get((part, self.parts))
 
     def rows(self, query: str) -> list[Any]:
-        """Of the bot's database, which is only read. Empty while there is none."""
-        if not self.order.database.exists():
-            return []
-        uri = f"file:{self.order.database}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=20)) as connection:
-            connection.row_factory = sqlite3.Row
-            try:
-                return connection.execute(query).fetchall()
-            except sqlite3.OperationalError:  # its tables are not made yet
-                return []
+        """Of the bots' database, which is only read."""
+        return self.database.rows(query)
 
     def open_rows(self) -> list[Any]:
         """Requests of which something is still to be done."""
@@ -151,8 +163,8 @@ class Lab:
         return list(self.discord.store._all.values())
 
     def log(self) -> str:
-        path = self.folder / LOG
-        return path.read_text() if path.exists() else ""
+        """Of one part after the other."""
+        return "".join(each.read_text() for each in sorted(self.folder.glob("bot*.log")))
 
     @property
     def executed(self) -> list[str]:
@@ -179,22 +191,29 @@ def excused(message: Json) -> bool:
 
 
 @asynccontextmanager
-async def lab_in(folder: Path, *servers: str, pace: Pace | None = None) -> AsyncIterator[Lab]:
-    """*servers*: their names."""
+async def lab_in(
+    folder: Path,
+    *servers: str,
+    pace: Pace | None = None,
+    database: str = "sqlite",
+    parts: int = 1,
+) -> AsyncIterator[Lab]:
+    """*servers*: their names; *parts*: how many bots share the database."""
     shutil.copytree(ROOT / "workflows", folder / "workflows")
     async with AsyncExitStack() as stack:
         opened = stack.enter_async_context
+        kept = stack.enter_context(closing(await asyncio.to_thread(database_of, database, folder)))
         discord = await opened(FakeDiscord(token=TOKEN))
         comfyui = {}
         for name in servers or ("local",):
             fake = await opened(PaintingComfyUI(pace=pace or Pace(0, 0)))
             comfyui[name] = fake, await opened(Proxy(fake.url))
-        lab = Lab(discord, comfyui, folder)
+        lab = Lab(discord, comfyui, folder, kept, parts)
         try:
             yield lab
         finally:
-            if lab.bot and lab.bot.alive:
-                await lab.bot.end(signal.SIGKILL)
+            alive = [each for each in lab.bots.values() if each.alive]
+            await asyncio.gather(*(each.end(signal.SIGKILL) for each in alive))
 
 
 def place(lab: Lab, way: str) -> tuple[Channel, bool]:

@@ -34,6 +34,8 @@ WEIGHTS = {
     "gateway closes": 4,
     "interaction comes twice": 4,
 }
+# Where the database is one of several programs that share it.
+OF_POSTGRESQL = {"database restarts": 4}
 # These may cost an execution: what ran is lost, or nobody can know of it.
 COSTLY = frozenset(
     {
@@ -65,6 +67,9 @@ class Trouble(NamedTuple):
     server: int
     size: float  # between 0 and 1: how much, how long, or which
 
+    def one_of(self, number: int) -> int:
+        return int(self.size * 1000) % number
+
 
 class Deed(NamedTuple):
     """*kind*: a member cancels, a moderator cancels or deletes; *after* seconds after asking."""
@@ -76,23 +81,33 @@ class Deed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """*parts*: bots that share the *database*; each has the jobs of its own guilds."""
+
     seed: int
     asked: list[Asked]
     troubles: list[Trouble]
     deeds: list[Deed]
     tokens_die: bool
+    database: str
+    parts: int
     steps: list[Asked | Trouble | Deed] = field(init=False)
 
     def __post_init__(self) -> None:
         steps = sorted([*self.asked, *self.troubles, *self.deeds], key=lambda each: each.at)
         object.__setattr__(self, "steps", steps)
 
+    def part(self, number: int) -> int:
+        """To which a job is asked."""
+        return number % self.parts
+
     def text(self, number: int) -> str:
         asked = self.asked[number]
         return f"job {number} of {self.seed}{', which fails' if asked.fails else ''}."
 
 
-def drawn(seed: int, jobs: int) -> Plan:
+def drawn(seed: int, jobs: int, database: str = "sqlite", parts: int = 1) -> Plan:
+    weights = WEIGHTS if database == "sqlite" else WEIGHTS | OF_POSTGRESQL
+    weights = weights | {each: parts * weights[each] for each in ("kill", "stop")}
     dice, lasts = random.Random(seed), jobs * PER_JOB
     moments = sorted(dice.uniform(0, lasts) for _ in range(jobs))
     asked, deeds = [], []
@@ -107,6 +122,7 @@ def drawn(seed: int, jobs: int) -> Plan:
             deeds.append(Deed(at + dice.expovariate(2.0), number, kind))
     troubles = [
         Trouble(dice.uniform(0.1, lasts), kind, dice.randrange(2), dice.random())
-        for kind in dice.choices(list(WEIGHTS), list(WEIGHTS.values()), k=dice.randint(4, 14))
+        for kind in dice.choices(list(weights), list(weights.values()), k=dice.randint(4, 14))
     ]
-    return Plan(seed, asked, troubles, deeds, tokens_die=dice.random() < 0.15)
+    tokens_die = dice.random() < 0.15
+    return Plan(seed, asked, troubles, deeds, tokens_die, database, parts)

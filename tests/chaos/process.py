@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -13,13 +14,25 @@ from types import ModuleType
 import yarl
 
 import bot.__main__
-from bot import answers, app, config, delivery, execution, line, logs, runner, servers, spool
+from bot import (
+    answers,
+    app,
+    config,
+    crew,
+    delivery,
+    execution,
+    line,
+    logs,
+    postgres,
+    runner,
+    servers,
+    spool,
+)
 from comfy import client
 from tests.chaos import failpoints
 from tests.process.forked import Forked, print_to
 
 TOKEN = "the.token.of-the-bot"
-LOG = "bot.log"
 POINTS = "points.log"
 TELL = signal.SIGUSR1
 # What takes seconds or minutes in earnest.
@@ -32,11 +45,13 @@ HASTE: Mapping[ModuleType, Mapping[str, object]] = {
         "_STOP_DELAYS": (0, 0.1, 0.2, 0.4, 0.8, 1.6),
     },
     runner: {"_BROKEN": 0.05, "_IDLE": 0.5, "_UNANSWERED": 4.0, "_PATIENCE": (0.05, 0.4)},
-    servers: {"_RETRY": (0.05, 0.4)},
+    servers: {"_RETRY": (0.05, 0.4), "_VISIT_EVERY": 1.0},
     spool: {"_PATIENCE": (0.05, 0.4)},
     delivery: {"PROGRESS_EVERY": 0.1, "CHANNEL_EVERY": 0.05, "_EDIT_PATIENCE": 2.0},
     line: {"_EVERY": 0.5},
     answers: {"_LOOK_EVERY": 0.2, "_SETTLING": timedelta(seconds=1)},
+    crew: {"_LEASE": 3.0, "_EVERY": 0.4, "_SAFE": 2.0},
+    postgres: {"_LOOK_EVERY": 1.0, "_AGAIN": 0.1},
     client: {
         "_CONNECT": 1.0,
         "_HANDSHAKE": 1.0,
@@ -50,23 +65,30 @@ HASTE: Mapping[ModuleType, Mapping[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Where the bot lives and whom it talks to; *failpoint*: where it dies."""
+    """Where the bot lives and whom it talks to; *failpoint*: where it dies.
+
+    *part* of *parts*: which of the processes that share a database it is.
+    """
 
     folder: Path
     discord: str
     comfyui: Mapping[str, str]  # address by name
+    database: str
+    part: int = 0
+    parts: int = 1
     failpoint: str | None = None
     button_after: float | None = None  # seconds, where tokens do not live as long as Discord's
 
     @property
-    def database(self) -> Path:
-        return self.folder / "data" / "jobs.db"
+    def log(self) -> Path:
+        return self.folder / f"bot{self.part}.log"
 
     def settings(self) -> config.Config:
         return config.Config.model_validate(
             {
                 "servers": [{"name": name, "url": url} for name, url in self.comfyui.items()],
-                "database": f"sqlite:///{self.database}",
+                "discord": {"shards": f"{self.part}/{self.parts}" if self.parts > 1 else None},
+                "database": self.database,
                 "workflows": str(self.folder / "workflows"),
                 "limits": {"jobs_per_user": 1000},
             }
@@ -74,7 +96,7 @@ class Order:
 
 
 class Bot(Forked):
-    """A running bot. What it says is in `bot.log` of its folder."""
+    """A running bot. What it says is in its log."""
 
     def __init__(self, order: Order) -> None:
         super().__init__(_live, order)
@@ -93,7 +115,8 @@ class Bot(Forked):
 
 
 def _live(order: Order) -> None:
-    print_to(order.folder / LOG)
+    os.chdir(order.folder)
+    print_to(order.log)
     tempfile.tempdir = str(order.folder)
     for module, values in HASTE.items():
         for name, value in values.items():

@@ -13,7 +13,9 @@ from tests.fakes.discord_messages import EPHEMERAL, LOADING, Json
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
-WRONGS = ("lost", "stuck", "doubled", "wrong place", "wrong picture", "executed too often")
+WRONGS = (
+    "lost", "stuck", "doubled", "wrong place", "wrong picture", "executed too often", "fell",
+)  # fmt: skip
 _TRACEBACK = re.compile(r"^Traceback .*\n(?:[ \t].*\n|\n)+\S.*$", re.MULTILINE)
 
 
@@ -56,6 +58,11 @@ def judged(world: "World", *, quiet: bool, seconds: float) -> Verdict:
     if not quiet and not verdict.wrongs:
         verdict.wrongs["stuck"] += 1
         verdict.facts.append(f"open rows: {[_brief(each) for each in lab.open_rows()]}")
+        verdict.facts.append(f"promises: {[dict(each) for each in lab.promises()]}")
+        verdict.facts += [line for line in lab.log().splitlines() if " waits in " in line]
+    for each in world.fell:
+        verdict.wrongs["fell"] += 1
+        verdict.facts.append(f"{each}\n{lab.log()[-3000:]}")
     for number in set(ran) - {plan.text(each) for each in world.asked}:
         verdict.facts.append(f"a prompt that nobody asked for: {number}")
         verdict.wrongs["doubled"] += 1

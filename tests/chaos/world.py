@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import io
 import logging
 import signal
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 from PIL import Image
 
 from comfy.standin import Pace
-from tests.chaos.lab import MEMORY, Lab, lab_in
+from tests.chaos.databases import Postgresql
+from tests.chaos.lab import MEMORY, Lab, NotStarted, lab_in
 from tests.chaos.plan import Asked, Deed, Plan, Trouble, drawn
 from tests.chaos.process import TELL
 from tests.chaos.verdict import Verdict, judged
-from tests.fakes.discord import Channel, Fault, Interaction, User
+from tests.fakes.discord import Channel, Fault, Guild, Interaction, User
 from tests.fakes.discord_messages import Json, walk
 
 MODERATOR = 0x20 | 0x2000
@@ -40,17 +42,19 @@ _ROUTES = (
 
 @dataclass(slots=True)
 class World:
-    """*asked*: the interaction of each job, by its number; None: its time did not come."""
+    """*places*: by part and way; *asked*: the interaction of each job, by its number."""
 
     plan: Plan
     lab: Lab
     members: list[User]
     moderator: User
-    places: dict[str, Channel]
+    places: list[dict[str, Channel]]
     asked: dict[int, Interaction] = field(default_factory=dict)
     clicks: dict[int, list[Interaction]] = field(default_factory=dict)
     deleted: set[int] = field(default_factory=set)  # by a moderator, so that nobody sees them
     done: Counter[str] = field(default_factory=Counter)
+    fell: list[str] = field(default_factory=list)  # bots that ended of themselves
+    outages: int = 0  # of the database, under way
 
     def row_of(self, number: int) -> Any:
         text = self.plan.text(number)
@@ -67,7 +71,10 @@ class World:
             Image.new("RGB", (32, 32), "green").save(file, "PNG")
             del options["batch"]
             options |= {"workflow": "img2img", "image": ("photo.png", file.getvalue())}
-        member, place = self.members[each.member], self.places[each.way]
+        member, place = (
+            self.members[each.member],
+            self.places[self.plan.part(each.number)][each.way],
+        )
         self.asked[each.number] = self.lab.discord.slash(member, place, "generate", **options)
 
     def act(self, deed: Deed) -> None:
@@ -104,7 +111,9 @@ class World:
         lasting = _BUSY + size
         match trouble.kind:
             case "kill" | "stop":
-                await self.restart(trouble.kind, size / 2)
+                await self.restart(trouble.kind, size / 2, trouble.one_of(self.lab.parts))
+            case "database restarts":
+                await self.restart_database(size / 2)
             case "comfyui restarts":
                 comfyui.restart()
             case "comfyui restarts after a save":
@@ -146,23 +155,48 @@ class World:
             case "history cleared":
                 comfyui.queue.history.clear()
             case "gateway op 7" | "gateway op 9" | "gateway closes":
-                await self.drop(trouble.kind)
+                await self.drop(trouble.kind, trouble.one_of(self.lab.parts))
             case "interaction comes twice":
                 self.repeat(size)
             case _:
-                route = _ROUTES[int(size * 1000) % len(_ROUTES)]
+                route = _ROUTES[trouble.one_of(len(_ROUTES))]
                 discord.faults.append(_fault(trouble.kind, *route, times=1 + int(size * 2)))
 
-    async def restart(self, how: str, pause: float) -> None:
-        if self.lab.bot and self.lab.bot.alive:
-            await self.lab.bot.end(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+    async def restart(self, how: str, pause: float, part: int) -> None:
+        if self._lives(part):
+            await self.lab.bots[part].end(signal.SIGKILL if how == "kill" else signal.SIGTERM)
             await asyncio.sleep(pause)
-            await self.lab.start()
+            await self.start(part)
 
-    async def drop(self, kind: str) -> None:
+    async def start(self, part: int) -> None:
+        """Again and again while the database is away, as what looks after a service does."""
+        while True:
+            try:
+                outages = self.outages
+                await self.lab.start(part=part)
+            except NotStarted:
+                if self.outages == outages == 0:
+                    raise
+            else:
+                return
+
+    def _lives(self, part: int) -> bool:
+        if not self.lab.alive(part):
+            self.fell.append(f"part {part} ended of itself: {self.lab.bots[part].returncode}")
+        return self.lab.alive(part)
+
+    async def restart_database(self, pause: float) -> None:
+        database = self.lab.database
+        assert isinstance(database, Postgresql)
+        self.outages += 1
+        await database.restart(pause)
+        self.outages -= 1
+
+    async def drop(self, kind: str, part: int) -> None:
         order = {"gateway op 7": {"op": 7}, "gateway op 9": {"op": 9}}.get(kind, {"code": 4000})
+        shard = part, self.lab.parts
         with contextlib.suppress(TimeoutError, RuntimeError):  # the bot is away or hangs up late
-            await self.lab.discord.drop(**order)
+            await self.lab.discord.gateway.drop(shard=shard, **order)
 
     def repeat(self, size: float) -> None:
         if self.asked:
@@ -176,8 +210,9 @@ class World:
             proxy.heal()
         for comfyui in self.lab.comfyui.values():
             comfyui.restart_after_save = False
-        if not (self.lab.bot and self.lab.bot.alive):
-            await self.lab.start()
+        for part in range(self.lab.parts):
+            if not self._lives(part):
+                await self.start(part)
 
     def quiet(self) -> bool:
         """Nothing is left to be done; who has to click for a result does so."""
@@ -213,25 +248,43 @@ def _fault(kind: str, method: str, path: str, times: int) -> Fault:
 
 async def run(plan: Plan) -> Verdict:
     began = time.monotonic()
+    options: dict[str, Any] = {"database": plan.database, "parts": plan.parts}
+    options["pace"] = Pace(node=0.001, step=0.015)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-        async with lab_in(Path(folder), "one", "two", pace=Pace(node=0.001, step=0.015)) as lab:
-            guild, far = lab.discord.add_guild("Lab"), lab.discord.add_guild("Far", installed=False)
-            art = lab.discord.add_channel(guild, "art")
-            places = {"channel": art, "private": art, "stranger": lab.discord.add_channel(far, "x")}
+        async with lab_in(Path(folder), "one", "two", **options) as lab:
+            places = [await _places(lab, part) for part in range(plan.parts)]
             members = [lab.discord.add_user(name) for name in ("alice", "bob", "carol")]
             moderator = lab.discord.add_user("mod", permissions=MODERATOR)
             world = World(plan, lab, members, moderator, places)
             if plan.tokens_die:
                 lab.age_tokens()
-            await lab.start()
-            await lab.until(lambda: lab.log().count("is up: ") == len(lab.comfyui))
+            await asyncio.gather(*(lab.start(part=each) for each in range(plan.parts)))
+            ups = plan.parts * len(lab.comfyui)
+            await lab.until(lambda: lab.log().count("is up: ") >= ups)
             await _play(world)
             await world.heal()
             quiet = await _quiet(world)
-            if not quiet and lab.bot:
-                lab.bot.send_signal(TELL)
+            if not quiet:
+                for each in lab.bots.values():
+                    each.send_signal(TELL)
                 await lab.until(lambda: " waits in " in lab.log(), 2)
             return judged(world, quiet=quiet, seconds=time.monotonic() - began)
+
+
+async def _places(lab: Lab, part: int) -> dict[str, Channel]:
+    art = lab.discord.add_channel(await _guild(lab, part, installed=True), "art")
+    far = lab.discord.add_channel(await _guild(lab, part, installed=False), "x")
+    return {"channel": art, "private": art, "stranger": far}
+
+
+async def _guild(lab: Lab, part: int, *, installed: bool) -> Guild:
+    """Of the shard of that part."""
+    while True:
+        guild = lab.discord.add_guild(f"Lab {part}", installed=installed)
+        if (guild.id >> 22) % lab.parts == part:
+            return guild
+        del lab.discord.guilds[guild.id]
+        await asyncio.sleep(0.001)
 
 
 async def _quiet(world: World) -> bool:
@@ -251,21 +304,25 @@ async def _play(world: World) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     under_way = []
-    starting = asyncio.Lock()
+    one_by_one: defaultdict[object, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def suffer(trouble: Trouble) -> None:
-        if trouble.kind in ("kill", "stop"):  # one after the other
-            async with starting:
-                await world.suffer(trouble)
-        else:
+        match trouble.kind:
+            case "kill" | "stop":
+                key: object = trouble.one_of(world.lab.parts)
+            case "database restarts":
+                key = trouble.kind
+            case _:
+                key = trouble
+        async with one_by_one[key]:
             await world.suffer(trouble)
 
     for step in world.plan.steps:
         await asyncio.sleep(began + step.at - loop.time())
         match step:
             case Asked():  # nobody can ask a bot that is away: then everything comes later
-                waits = loop.time()
-                await world.lab.until(lambda: world.lab.discord.connected, 15)
+                waits, part = loop.time(), world.plan.part(step.number)
+                await world.lab.until(functools.partial(world.lab.hears, part), 15)
                 began += loop.time() - waits
                 world.ask(step)
             case Deed():
@@ -276,7 +333,7 @@ async def _play(world: World) -> None:
     await asyncio.gather(*under_way)
 
 
-def ran(seed: int, jobs: int) -> Verdict:
+def ran(seed: int, jobs: int, database: str, parts: int) -> Verdict:
     """In a process of its own, where the fakes say nothing of connections that were cut."""
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    return asyncio.run(run(drawn(seed, jobs)))
+    return asyncio.run(run(drawn(seed, jobs, database, parts)))

@@ -113,11 +113,17 @@ class Gateway:
             if session.serves(guild_id) and session.intents & intent == intent:
                 session.dispatch(event, data)
 
-    async def drop(self, *, op: int | None = None, code: int | None = None) -> None:
-        """See `FakeDiscord.drop`."""
+    async def drop(
+        self,
+        *,
+        op: int | None = None,
+        code: int | None = None,
+        shard: tuple[int, int] | None = None,
+    ) -> None:
+        """See `FakeDiscord.drop`. Without *shard*: the first one."""
         if (op in (RECONNECT, INVALID_SESSION)) == (code is not None):
             raise ValueError("say op=7, op=9 or code=...")
-        session = self.session
+        session = self.session if shard is None else self.sessions.get(shard)
         if session is None or session.link is None:
             raise RuntimeError("no bot is connected")
         link, session.link = session.link, None

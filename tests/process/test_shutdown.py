@@ -81,17 +81,21 @@ class Crowd:
         return interaction
 
     async def under_way(self, waiting: int) -> None:
-        """A result that Discord has and did not confirm, an upload, all slots taken, a line, and
-        an answer to a command that is not confirmed either."""
+        """A result that Discord has and did not confirm, an upload, all slots taken that are worth
+        it, a line, and an answer to a command that is not confirmed either.
+
+        The second slot beside the upload stays free: the postcards are expected to be done sooner
+        elsewhere.
+        """
         for each in self.servers[1:]:
             each.hold()
         held = await self.posting(await self.ask())
         self.servers[0].hold()
         await self.ask(workflow="img2img", image=("a.png", PNG))
         await asyncio.wait_for(self.servers[0].uploading.wait(), 10)
-        for _ in range(SLOTS * len(self.servers) - 1 + waiting):
+        on_servers = SLOTS * len(self.servers) - 2
+        for _ in range(on_servers + waiting):
             await self.ask()
-        on_servers = SLOTS * len(self.servers) - 1
         await self.until(lambda: sum(map(prompts_in, self.servers)) == on_servers)
         self.lab.discord.hold("POST", "/interactions/*")
         await self.ask()
