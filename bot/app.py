@@ -211,7 +211,8 @@ class Comfycord(commands.AutoShardedBot):
             await self._own(crew.keep(self.servers, self.runner), "crew")
             await self._own(self.store.database.listen(self._hear), "other processes")
         await self._own(self.answers.keep_reachable(self.delivery.offer), "private answers")
-        await self._own(self.line.keep_telling(), "line")
+        if crew is None:  # else another process may post the result before a late edit of ours
+            await self._own(self.line.keep_telling(), "line")
         await self._own(keep_tidy(self.store, self.uploads, self._retention), "tidying")
         if self._config_file is not None:
             reloading = Reloading(

@@ -71,12 +71,17 @@ class Database:
 
     async def execute(self, statement: sa.Executable) -> sa.Result[Any]:
         """Something that changes nothing."""
-        return (await self.whole(lambda connection: connection.execute(statement).freeze()))()
+        work = self._patiently(
+            lambda connection: connection.execute(statement).freeze(), single=True
+        )
+        return (await self._kept(work))()
 
     async def write(self, *statements: Write) -> int:
         """In one transaction; how many rows the first one changed."""
         if self.shared:
-            return await self.whole(lambda connection: _written(connection, statements))
+            single = len(statements) == 1
+            work = self._patiently(lambda connection: _written(connection, statements), single)
+            return await self._kept(work)
         mine: _Waiting = statements, asyncio.get_running_loop().create_future()
         self._waiting.append(mine)
         try:
@@ -132,13 +137,16 @@ class Database:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def _patiently(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+    async def _patiently(
+        self, act: Callable[[sa.Connection], _Answer], single: bool = False
+    ) -> _Answer:
+        """*single*: of one statement."""
         clock = asyncio.get_running_loop().time
         end = clock() + _LOCKED
         while True:
             try:
                 with _worded():
-                    return await self._engine.transact(act)
+                    return await self._engine.transact(act, single=single)
             except StoreError as error:
                 if self._closed or "locked" not in str(error) or clock() > end:
                     raise

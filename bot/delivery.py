@@ -200,6 +200,13 @@ class Delivery:
             await asyncio.wait([live.edit], timeout=_EDIT_PATIENCE)
             live.edit.cancel()
 
+    def hush(self, job_id: str) -> None:
+        """Another process has the job: no edit of ours may come after its own."""
+        if live := self._live.pop(job_id, None):
+            for each in (live.task, live.edit):
+                if each:
+                    each.cancel()
+
     def spare(self) -> None:
         """The bot has more to do than it can: what is only progress waits."""
         self._quiet_until = self._clock() + _SPARED

@@ -63,16 +63,15 @@ class Line:
                 log.info("the line was not told: %s", error)
 
     async def tell(self) -> None:
-        ahead, places, mine = 0.0, {}, []
+        ahead, places = 0.0, {}
         for number, each in enumerate(await self._store.line(_TOLD), 1):
             places[each.id] = Place(number, ahead)
             ahead += each.cost
-            mine += [each.id] if each.mine else []
         known = self._told
-        self._told = {job_id: places[job_id].number for job_id in mine}
-        for job_id in mine:
-            if known.get(job_id) != places[job_id].number:
-                await self._show(job_id, places[job_id])
+        self._told = {job_id: place.number for job_id, place in places.items()}
+        for job_id, place in places.items():
+            if known.get(job_id) != place.number:
+                await self._show(job_id, place)
 
     async def _show(self, job_id: str, place: Place) -> None:
         job = await self._store.get(job_id)

@@ -31,16 +31,23 @@ class Postgres:
                 url.set(drivername="postgresql+asyncpg"),
                 pool_size=10,
                 pool_timeout=_CONNECT,
-                pool_pre_ping=True,  # after a restart of PostgreSQL no statement fails for it
                 connect_args={"timeout": _CONNECT, "command_timeout": _ANSWER},
             )
         except ModuleNotFoundError as error:
             raise StoreError("For PostgreSQL install Comfycord as comfycord[postgres].") from error
+        sa.event.listen(self.engine.sync_engine, "checkout", _check_open)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def __str__(self) -> str:
         return self._url.render_as_string(hide_password=True)
 
-    async def transact(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+    async def transact(
+        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False
+    ) -> _Answer:
+        """*single*: of one statement, which needs no BEGIN and COMMIT, so one trip."""
+        if single:
+            async with self._autocommit.connect() as connection:
+                return await connection.run_sync(act)
         async with self.engine.begin() as connection:
             return await connection.run_sync(act)
 
@@ -83,6 +90,12 @@ class Postgres:
             except Exception as error:  # asyncpg's own are of no common kind
                 log.warning("other processes are not heard: %s", error)
             await asyncio.sleep(_AGAIN)
+
+
+def _check_open(connection: Any, _record: object, _proxy: object) -> None:
+    """After a restart of PostgreSQL no statement fails for it. To ask it would be three trips."""
+    if connection.driver_connection.is_closed():
+        raise sa.exc.DisconnectionError
 
 
 def lock(key: int) -> sa.Executable:

@@ -23,6 +23,8 @@ class Publisher(Protocol):
     the message that then shows it.
     """
 
+    def hush(self, job_id: str) -> None: ...
+
     def show_progress(self, job: Job, progress: RunProgress) -> None: ...
 
     async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:

@@ -95,13 +95,18 @@ class Runner:
         for server in (self._servers[name] for name in names):
             server.own(ours=False)
             held |= server.holding.keys()
-        await _ended(task for job_id, task in self._following.items() if job_id in held)
+        await self._stop_following(held)
 
     async def halt(self) -> None:
         """Another process may have everything."""
         for server in self._servers.values():
             server.own(ours=False)
-        await _ended(self._following.values())
+        await self._stop_following(set(self._following))
+
+    async def _stop_following(self, job_ids: Collection[str]) -> None:
+        await _ended(task for job_id, task in self._following.items() if job_id in job_ids)
+        for job_id in job_ids:
+            self._publisher.hush(job_id)
 
     async def run(self) -> None:
         """For ever. An error of one round is logged, and the next round comes."""

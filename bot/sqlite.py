@@ -46,7 +46,9 @@ class Sqlite:
     def __str__(self) -> str:
         return str(self._url)
 
-    async def transact(self, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+    async def transact(
+        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False
+    ) -> _Answer:
         def work() -> _Answer:
             with self.engine.begin() as connection:
                 return act(connection)

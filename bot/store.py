@@ -180,9 +180,10 @@ class Store(Turns, People):
         )  # fmt: skip
 
     async def on_servers(self) -> list[Job]:
-        """Of all processes, oldest first."""
+        """Of all processes, each one's oldest first."""
         open_jobs = jobs.c.state.in_([s for s in OPEN_STATES if s is not JobState.PENDING])
-        return await self._many(is_unfinished, open_jobs, order=jobs.c.number.asc())
+        order = (jobs.c.process.asc(), jobs.c.number.asc())
+        return await self._many(is_unfinished, open_jobs, order=order)
 
     async def unacknowledged(self) -> list[Job]:
         """Requests of which a crash hid whether Discord showed the placeholder."""

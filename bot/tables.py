@@ -65,14 +65,13 @@ jobs = sa.Table(
     sa.Index("jobs_by_user", "user_id", "number"),
 )
 # Written out, as SQLite takes an index of some rows only where the query says just the same.
-is_pending: sa.ColumnElement[bool] = sa.literal_column(
-    "(state = 'pending' AND message_id IS NOT NULL)"
-)
+in_queue: sa.ColumnElement[bool] = sa.literal_column("(state = 'pending')")
+is_pending = sa.and_(in_queue, jobs.c.message_id.is_not(None))  # and Discord has shown it
 is_unfinished: sa.ColumnElement[bool] = sa.literal_column(
     "(state <> 'pending' AND (NOT told OR forgotten))"
 )
 for name, columns, where in (
-    ("jobs_in_line", ("relaxed", "turn", "number", "cost", "user_id"), is_pending),
+    ("jobs_in_line", ("relaxed", "turn", "number", "cost", "user_id", "message_id"), in_queue),
     ("jobs_unfinished", ("process", "number"), is_unfinished),
     ("jobs_unacknowledged", ("process",), jobs.c.message_id.is_(None)),
 ):

@@ -12,7 +12,7 @@ from bot.database import Database
 from bot.fairness import Share, fair_turn
 from bot.jobs import ON_SERVER, Job, JobState, Request
 from bot.requests import Usage
-from bot.tables import is_pending, is_unfinished, job_of, jobs, progress_row, request_row
+from bot.tables import in_queue, is_pending, is_unfinished, job_of, jobs, progress_row, request_row
 
 _DAY = timedelta(days=1)
 _ACCEPTING = 1  # the key of the lock that processes share
@@ -31,14 +31,13 @@ class Place(NamedTuple):
 
 
 class InLine(NamedTuple):
-    """*cost*, *relaxed*: see `Share`; *mine*: this process tells its person the place."""
+    """*cost*, *relaxed*: see `Share`."""
 
     id: str
     user_id: int
     turn: float
     cost: float
     relaxed: bool
-    mine: bool
 
 
 class Waiting(NamedTuple):
@@ -128,9 +127,8 @@ class Turns:
 
     async def line(self, limit: int, offset: int = 0) -> list[InLine]:
         """The next first."""
-        mine = jobs.c.process == self.database.process
         what = (jobs.c.id, jobs.c.user_id, jobs.c.turn, jobs.c.cost, jobs.c.relaxed)
-        query = sa.select(*what, mine).where(is_pending)
+        query = sa.select(*what).where(is_pending)
         query = query.order_by(*_IN_LINE).limit(limit).offset(offset)
         rows: Any = (await self._execute(query)).all()
         return [InLine(*row) for row in rows]
@@ -156,6 +154,7 @@ class Turns:
         return await self._many(is_pending, old, order=_IN_LINE)
 
     async def place(self, job: Job) -> Place:
+        """Those count that Discord is about to show: of ten who ask at once each has its own."""
         this = jobs.alias()
         lane, turn, number = (
             sa.select(each).where(this.c.id == job.id).scalar_subquery()
@@ -164,7 +163,7 @@ class Turns:
         mine = (jobs.c.relaxed, jobs.c.turn, jobs.c.number)
         earlier = sa.tuple_(*mine) < sa.tuple_(lane, turn, number)
         count, ahead = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.cost), 0.0)
-        query = sa.select(count, ahead).select_from(jobs).where(is_pending, earlier)
+        query = sa.select(count, ahead).select_from(jobs).where(in_queue, earlier)
         row: Any = (await self._execute(query)).one()
         return Place(1 + row[0], row[1])
 
@@ -181,21 +180,18 @@ class Turns:
         mine = jobs.c.user_id == user_id
         day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
         count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
-        unknown = (jobs.c.state == JobState.PENDING) & jobs.c.message_id.is_(None)
         query = sa.select(
             *(
                 sa.select(each).select_from(jobs).where(where).scalar_subquery()
                 for each, where in (
                     (count, mine & jobs.c.state.in_(OPEN_STATES)),
-                    (count, is_pending),
-                    (count, unknown),
+                    (count, in_queue),
                     (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
                     (spent, day),
                 )
             )
         )
-        row: Any = (await self._execute(query)).one()
-        return Usage(row[0], row[1] + row[2], row[3], row[4])
+        return Usage(*(await self._execute(query)).one())
 
     async def most_used(
         self, guild_id: int, since: datetime, limit: int

@@ -120,7 +120,6 @@ async def test_the_work_of_a_dead_process_goes_on(start: Start) -> None:
     assert before == []
     assert ids(await first.store.in_flight()) == [2, 3, 4]
     assert ids(await first.store.unacknowledged()) == [5]
-    assert [each.mine for each in await first.store.line(10)] == [True]
     assert list(await first.store.promises()) == ["77"]
 
 

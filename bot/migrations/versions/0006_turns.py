@@ -6,7 +6,7 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-_IN_LINE = sa.text("(state = 'pending' AND message_id IS NOT NULL)")
+_IN_LINE = sa.text("(state = 'pending')")
 _UNFINISHED = sa.text("(state <> 'pending' AND (NOT told OR forgotten))")
 _UNACKNOWLEDGED = sa.text("message_id IS NULL")
 
@@ -22,7 +22,7 @@ def upgrade() -> None:
         jobs.drop_index("jobs_by_state")  # SQLite would take it where the others are better
         jobs.create_index("jobs_by_submission", ["relaxed", "submitted_at"])
     for name, columns, where in (
-        ("jobs_in_line", ["relaxed", "turn", "number", "cost", "user_id"], _IN_LINE),
+        ("jobs_in_line", ["relaxed", "turn", "number", "cost", "user_id", "message_id"], _IN_LINE),
         ("jobs_unfinished", ["process", "number"], _UNFINISHED),
         ("jobs_unacknowledged", ["process"], _UNACKNOWLEDGED),
     ):
