@@ -165,6 +165,9 @@ class Comfycord(commands.AutoShardedBot):
         self._stack = AsyncExitStack()
         self.failure: ConfigError | None = None
         self.is_closing = False
+        self.stays = (
+            False  # as long as the process: to look for garbage in it takes 0.1 s each time
+        )
         self._closing: asyncio.Task[None] | None = None
 
     async def setup_hook(self) -> None:
@@ -226,9 +229,9 @@ class Comfycord(commands.AutoShardedBot):
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()
-        # What is there now stays: to look for garbage in it takes a tenth of a second.
-        gc.collect()
-        gc.freeze()
+        if self.stays:
+            gc.collect()
+            gc.freeze()
 
     def clicked_twice(self, interaction: discord.Interaction) -> bool:
         """The same button by the same person within a second: a double click means one."""
@@ -318,6 +321,7 @@ async def run(config: Config, secrets: Secrets) -> None:
     token = _token(secrets)
     with alone(config, secrets):
         async with Comfycord(config, secrets, config_file=Path(CONFIG_FILE)) as bot:
+            bot.stays = True
             with _worded():
                 await bot.start(token)
             if bot.failure is not None:

@@ -139,8 +139,7 @@ class Delivery:
 
     def progress_of(self, job_id: str) -> RunProgress | None:
         """What is known of a job that runs now."""
-        live = self._live.get(job_id)
-        return live.progress if live else None
+        return live.progress if (live := self._live.get(job_id)) else None
 
     async def _keep_showing(self, live: _Live) -> None:
         shown: tuple[JobState, RunProgress] | None = None
@@ -202,10 +201,9 @@ class Delivery:
 
     def hush(self, job_id: str) -> None:
         """Another process has the job: no edit of ours may come after its own."""
-        if live := self._live.pop(job_id, None):
-            for each in (live.task, live.edit):
-                if each:
-                    each.cancel()
+        live = self._live.pop(job_id, None)
+        for each in filter(None, (live.task, live.edit) if live else ()):
+            each.cancel()
 
     def spare(self) -> None:
         """The bot has more to do than it can: what is only progress waits."""

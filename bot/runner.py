@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from bot.dispatch import Dispatch
@@ -20,7 +20,7 @@ from bot.jobs import ON_SERVER, Job, JobState
 from bot.people import PAUSED
 from bot.publisher import DeliveryDelayed, Publisher, Undeliverable
 from bot.servers import Server, Servers
-from bot.spool import Spool
+from bot.spool import KEPT, Spool
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.library import Library
@@ -32,7 +32,6 @@ _BROKEN = 5.0  # seconds, while the database does not work
 _IDLE = 30.0  # the rounds go on even if nobody wakes them
 _UNANSWERED = 15.0  # seconds, after which a command's answer arrived or never will
 _PATIENCE = (1.0, 60.0)  # between two tries to reach Discord or a server: from, to
-_KEPT = timedelta(days=1)  # how long a result is waited for
 
 
 class Runner:
@@ -270,7 +269,7 @@ class Runner:
             note = say("You may not use me here any more.")
             return await self._store.move(job, JobState.FAILED, note=note, outputs=(), texts=())
         client = server.client if server else None
-        too_late = (job.finished_at or datetime.now(UTC)) + _KEPT
+        too_late = (job.finished_at or datetime.now(UTC)) + KEPT
         async with self._spool.fetched(job, client, until=too_late) as (files, lost):
             if lost and not files:
                 note = say("The picture is no longer on the server.")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _CHUNK = 2**20  # bytes that are written at once: every write is a trip to another thread
 _PATIENCE = (1.0, 60.0)  # seconds between two tries: from, to
 _TRIES = 3
+KEPT = timedelta(days=1)  # how long a server with a result is waited for
 _ROOM = 64 * 2**20  # bytes that must be free before more is asked for
 
 
@@ -77,7 +78,7 @@ class Spool:
         """
         begun = self._begun.pop(job.id, None)
         copies = (await asyncio.gather(begun, return_exceptions=True))[0] if begun else None
-        if not isinstance(copies, _Copies) or copies.lost or copies.of != job.outputs:
+        if not isinstance(copies, _Copies) or copies.of != job.outputs:
             if isinstance(copies, _Copies):
                 await asyncio.to_thread(shutil.rmtree, copies.folder, ignore_errors=True)
             copies = await self._copies(job, client, until)
@@ -89,7 +90,7 @@ class Spool:
     def begin(self, job: Job, client: ComfyClient) -> None:
         """What is known of its outputs is fetched already; `fetched` or `drop` follows."""
         if job.id not in self._begun:
-            copies = self._copies(job, client, datetime.now(UTC))
+            copies = self._copies(job, client, datetime.now(UTC) + KEPT)
             self._begun[job.id] = asyncio.create_task(copies, name=f"files of {job.short_id}")
 
     async def drop(self, job_id: str) -> None:
