@@ -202,7 +202,12 @@ class Runner:
             )
         task = asyncio.create_task(self._carry(job, unsent), name=f"job {job.short_id}")
         self._following[job.id] = task
-        task.add_done_callback(lambda _: self._following.pop(job.id, None))
+        task.add_done_callback(lambda _: self._let_others(job))
+
+    def _let_others(self, job: Job) -> None:
+        """Nobody follows it any more: who claims it, and what waits for its server, may go on."""
+        self._following.pop(job.id, None)
+        self._release(job)
 
     async def _carry(self, job: Job, unsent: bool) -> None:
         """Step by step to the end. One bad job costs one job.
@@ -232,15 +237,16 @@ class Runner:
                         return  # the next rounds try to tell it again
                     broken = True
                 unsent = False
-                if job.state not in ON_SERVER:
+                if job.open and job.state not in (*ON_SERVER, JobState.PENDING):
                     self._release(job)
+            if job.state is JobState.PENDING:
+                return
             with contextlib.suppress(StoreError):  # the next rounds try again
                 await self._store.settle(job)
                 if job.request.by_token and not job.open:
                     await self._store.drop_token(job.id)
                 await self._uploads.remove(await self._store.forget_over(job.id))
         finally:
-            self._release(job)
             await self._spool.drop(job.id)
 
     def _release(self, job: Job) -> None:

@@ -9,6 +9,7 @@ import pytest
 from bot import execution, runner, servers
 from bot.config import ServerSettings
 from bot.jobs import JobState
+from bot.store import Store
 from comfy.standin import Pace
 from comfy.standin_store import Place
 from tests.discord.conftest import World, text_of
@@ -104,6 +105,26 @@ async def test_a_server_that_takes_prompts_and_runs_none_is_put_aside(
         assert "Restart it" in str(stuck.problem)
         assert len(other.executed) == 3
         assert not world.comfyui.executed
+
+
+async def test_a_job_taken_back_goes_to_another_server_however_slow_the_database_is(
+    world: World, quickly_stuck: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_over = Store.forget_over
+
+    async def slowly(self: Store, job_id: str) -> set[str]:
+        await asyncio.sleep(0.5)
+        return await forget_over(self, job_id)
+
+    monkeypatch.setattr(Store, "forget_over", slowly)
+    async with FakeComfyUI(pace=Pace(0, 0)) as other:
+        world.comfyui.stop_working()
+        await world.start(**two_servers(world, other))
+
+        interaction = await world.generate()
+
+        await world.posted(interaction)
+        assert len(other.executed) == 1
 
 
 async def test_a_server_that_was_stuck_is_used_again_after_its_restart(
