@@ -1,11 +1,16 @@
 """What every test may rely on."""
 
 import os
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
 import discord
 import pytest
+
+# Each test loads the cogs anew, and each process everything: every file is compiled once.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(autouse=True)
