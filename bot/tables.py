@@ -71,7 +71,11 @@ is_unfinished: sa.ColumnElement[bool] = sa.literal_column(
     "(state <> 'pending' AND (NOT told OR forgotten))"
 )
 for name, columns, where in (
-    ("jobs_in_line", ("relaxed", "turn", "number", "cost", "user_id", "message_id"), in_queue),
+    (
+        "jobs_in_line",
+        ("relaxed", "turn", "number", "cost", "user_id", "message_id", "state"),
+        in_queue,
+    ),
     ("jobs_unfinished", ("process", "number"), is_unfinished),
     ("jobs_unacknowledged", ("process",), jobs.c.message_id.is_(None)),
 ):

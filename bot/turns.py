@@ -160,12 +160,15 @@ class Turns:
             sa.select(each).where(this.c.id == job.id).scalar_subquery()
             for each in (this.c.relaxed, this.c.turn, this.c.number)
         )
-        mine = (jobs.c.relaxed, jobs.c.turn, jobs.c.number)
-        earlier = sa.tuple_(*mine) < sa.tuple_(lane, turn, number)
+        earlier = (  # stretches of the index: a comparison of all three columns reads each row
+            jobs.c.relaxed < lane,
+            (jobs.c.relaxed == lane) & (jobs.c.turn < turn),
+            (jobs.c.relaxed == lane) & (jobs.c.turn == turn) & (jobs.c.number < number),
+        )
         count, ahead = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.cost), 0.0)
-        query = sa.select(count, ahead).select_from(jobs).where(in_queue, earlier)
-        row: Any = (await self._execute(query)).one()
-        return Place(1 + row[0], row[1])
+        query = sa.select(count, ahead).select_from(jobs).where(in_queue)
+        rows: Any = (await self._execute(sa.union_all(*map(query.where, earlier)))).all()
+        return Place(1 + sum(row[0] for row in rows), sum(row[1] for row in rows))
 
     async def waiting(self, user_id: int) -> Waiting:
         """Of our own queue."""

@@ -22,7 +22,11 @@ def upgrade() -> None:
         jobs.drop_index("jobs_by_state")  # SQLite would take it where the others are better
         jobs.create_index("jobs_by_submission", ["relaxed", "submitted_at"])
     for name, columns, where in (
-        ("jobs_in_line", ["relaxed", "turn", "number", "cost", "user_id", "message_id"], _IN_LINE),
+        (
+            "jobs_in_line",
+            ["relaxed", "turn", "number", "cost", "user_id", "message_id", "state"],
+            _IN_LINE,
+        ),
         ("jobs_unfinished", ["process", "number"], _UNFINISHED),
         ("jobs_unacknowledged", ["process"], _UNACKNOWLEDGED),
     ):
