@@ -16,7 +16,8 @@ import yarl
 from discord import app_commands
 from discord.ext import commands
 
-from bot import languages, watchdog
+from bot import journal, languages, watchdog
+from bot.acceptance import Acceptance
 from bot.alone import alone
 from bot.answers import ANSWERED, Answers
 from bot.config import CONFIG_FILE, Config, Secrets, ServerSettings, Shards
@@ -24,15 +25,18 @@ from bot.crew import Crew
 from bot.delivery import NEEDED, Delivery
 from bot.errors import ConfigError, UserError, explain
 from bot.estimates import Estimates
-from bot.health import Finding, Level
+from bot.http_api import HttpFace
 from bot.line import Line
+from bot.metrics import Metrics
 from bot.pacing import Pacing
+from bot.publisher import ByAsker
 from bot.reloading import Reloading
 from bot.restraint import Restraint
 from bot.retention import keep_tidy
 from bot.revival import Revival
 from bot.runner import Runner
 from bot.servers import Server, Servers
+from bot.shelf import Shelf
 from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads
@@ -133,6 +137,7 @@ class Comfycord(commands.AutoShardedBot):
     line: Line
     revival: Revival
     runner: Runner
+    acceptance: Acceptance
 
     def __init__(
         self,
@@ -143,6 +148,7 @@ class Comfycord(commands.AutoShardedBot):
         ready_timeout: float = 2.0,
     ) -> None:
         """*config_file*: read again when it changes."""
+        self.metrics = Metrics()
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -151,7 +157,7 @@ class Comfycord(commands.AutoShardedBot):
             tree_cls=Tree,
             max_messages=None,  # none is kept
             guild_ready_timeout=ready_timeout,
-            http_trace=Pacing().trace,
+            http_trace=self._traced(),
             **_sharding(config.discord.shards),
         )
         self.config = config
@@ -195,14 +201,20 @@ class Comfycord(commands.AutoShardedBot):
         clock = asyncio.get_running_loop().time
         restraint = Restraint(clock, self._rejected)
         self.delivery = Delivery(self, self.answers, restraint, clock)
+        shelf = Shelf()
+        self.store.on_move += [journal.tell, self.metrics.moved, shelf.moved]
+        self._stack.enter_context(self.metrics.counting_errors())
         self._stack.push_async_callback(self.delivery.close)
         self.estimates = Estimates(await self.store.runs())
         self.line = Line(self.store, self.servers, self.delivery, self.estimates)
         self.revival = Revival(self, self.servers, self.spool, self.delivery)
         self.runner = Runner(
-            self.store, self.servers, self.delivery, self.spool, self.uploads, self.library,
-            self.estimates,
+            self.store, self.servers, ByAsker(self.delivery, shelf), self.spool, self.uploads,
+            self.library, self.estimates,
         )  # fmt: skip
+        self.acceptance = Acceptance(
+            self.store, self.spool, self.servers, self.estimates, self.runner, self._settings
+        )
         if crew is not None:
             for server in self.servers.values():
                 server.own(ours=False)
@@ -223,12 +235,14 @@ class Comfycord(commands.AutoShardedBot):
                 client_of, self._use,
             )  # fmt: skip
             await self._own(reloading.keep_looking(), "config.yaml")
-        await self._own(watchdog.watch(self.delivery.spare), "watchdog")
+        await self._own(watchdog.watch(self.delivery.spare, self.metrics.late), "watchdog")
         await asyncio.to_thread(languages.load)
         await self.tree.set_translator(languages.Translator())
         for cog in COGS:
             await self.load_extension(cog)
         await self._sync()
+        if (port := self.config.http.port) is not None:
+            await opened(self._http(shelf).serving(self.config.http.host, port))
         if self.stays:
             gc.collect()
             gc.freeze()
@@ -244,6 +258,30 @@ class Comfycord(commands.AutoShardedBot):
 
     async def on_message(self, message: discord.Message, /) -> None:
         """No message is a command; `cogs/pictures.py` hears those that mention the bot."""
+
+    def _traced(self) -> aiohttp.TraceConfig:
+        trace = Pacing().trace
+        trace.on_request_end.append(self.metrics.answered)
+        return trace
+
+    def _http(self, shelf: Shelf) -> HttpFace:
+        return HttpFace(
+            tokens=self._secrets.http_tokens,
+            settings=self._settings,
+            is_ready=self.is_ready,
+            store=self.store,
+            library=self.library,
+            servers=self.servers,
+            spool=self.spool,
+            uploads=self.uploads,
+            acceptance=self.acceptance,
+            runner=self.runner,
+            shelf=shelf,
+            metrics=self.metrics,
+        )
+
+    def _settings(self) -> Config:
+        return self.config
 
     def _use(self, config: Config) -> None:
         self.config = config
@@ -339,25 +377,6 @@ async def invite_link(secrets: Secrets) -> str:
             permissions=permissions,
             scopes=("bot", "applications.commands"),
         )
-
-
-async def examine_discord(config: Config, secrets: Secrets) -> list[Finding]:
-    """The token, and whether the bot is where the configuration wants it."""
-    try:
-        async with _logged_in(secrets) as client:
-            assert client.user is not None
-            findings = [Finding(Level.OK, f"Discord knows the token: I am {client.user.name}")]
-            guilds = {guild.id: guild.name async for guild in client.fetch_guilds(limit=200)}
-    except ConfigError as error:
-        return [Finding(Level.FAILURE, str(error))]
-    if not guilds:
-        text = "I am in no Discord server yet. Open the link of `comfycord invite`."
-        findings.append(Finding(Level.WARNING, text))
-    for guild_id in config.discord.guilds:
-        if guild_id not in guilds:
-            text = f"discord.guilds: I am not in the server {guild_id}. Use `comfycord invite`."
-            findings.append(Finding(Level.FAILURE, text))
-    return findings
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote
 
 import pydantic
@@ -15,9 +15,15 @@ from bot.errors import ConfigError
 from comfy.client import Access
 
 CONFIG_FILE = "config.yaml"
+_TOKEN_MIN = 16  # characters
 # config.yaml and workflows as they ship: inside the wheel, or beside the package in a clone.
 _PACKAGE = Path(__file__).parent
 SHIPPED = _PACKAGE / "shipped" if (_PACKAGE / "shipped").is_dir() else _PACKAGE.parent
+
+
+def _suffix(name: str) -> str:
+    """As it stands at the end of the name of an environment variable."""
+    return re.sub(r"\W", "_", name).upper()
 
 
 class _Strict(pydantic.BaseModel):
@@ -76,7 +82,7 @@ class ServerSettings(_Strict):
 
     @property
     def environment_suffix(self) -> str:
-        return re.sub(r"\W", "_", self.name).upper()
+        return _suffix(self.name)
 
 
 class Limits(_Strict):
@@ -97,6 +103,15 @@ class Fairness(_Strict):
     fast_gpu_seconds_per_day: int | None = pydantic.Field(default=None, ge=1)
 
 
+class HttpSettings(_Strict):
+    """Without a *port* it is off. The token of each of the *members* comes from the environment:
+    `HTTP_TOKEN_<NAME>`."""
+
+    host: str = "127.0.0.1"
+    port: int | None = pydantic.Field(default=None, ge=1, le=65535)
+    members: tuple[Annotated[str, pydantic.Field(pattern=r"^[\w-]{1,32}$")], ...] = ()
+
+
 class Config(_Strict):
     discord: DiscordSettings = DiscordSettings()
     servers: tuple[ServerSettings, ...] = ()
@@ -104,6 +119,8 @@ class Config(_Strict):
     workflows: str = "workflows"
     limits: Limits = Limits()
     fairness: Fairness = Fairness()
+    http: HttpSettings = HttpSettings()
+    log: Literal["text", "json"] = "text"
     retention_days: int = pydantic.Field(default=30, ge=1)
 
     @property
@@ -139,6 +156,14 @@ class Config(_Strict):
             what = f"{self.part.replace('/', '-of-')}.{what}" if alone else what
         return path.with_name(f"{path.name}.{what}")
 
+    @pydantic.field_validator("http")
+    @classmethod
+    def _members_differ(cls, value: HttpSettings) -> HttpSettings:
+        variables = [_suffix(each) for each in value.members]
+        if shared := [each for each in variables if variables.count(each) > 1]:
+            raise ValueError(f"two members would share the variable HTTP_TOKEN_{shared[0]}")
+        return value
+
     @pydantic.field_validator("servers")
     @classmethod
     def _names_differ(cls, value: tuple[ServerSettings, ...]) -> tuple[ServerSettings, ...]:
@@ -159,6 +184,7 @@ class Secrets(_Strict):
     access: Mapping[str, Access] = pydantic.Field(default_factory=dict, repr=False)
     discord_api: str | None = None
     database_password: str | None = pydantic.Field(default=None, repr=False)
+    http_tokens: Mapping[str, str] = pydantic.Field(default_factory=dict, repr=False)
 
     @property
     def hidden(self) -> list[str]:
@@ -166,7 +192,7 @@ class Secrets(_Strict):
         logins = [each.login[1] for each in self.access.values() if each.login]
         tokens = [each.token for each in self.access.values() if each.token]
         own = (self.discord_token, self.database_password)
-        return [each for each in (*own, *logins, *tokens) if each]
+        return [each for each in (*own, *logins, *tokens, *self.http_tokens.values()) if each]
 
     @classmethod
     def from_environment(cls, config: Config, environment: Mapping[str, str]) -> Self:
@@ -175,7 +201,25 @@ class Secrets(_Strict):
             access={each.name: _access(each, environment) for each in config.servers},
             discord_api=environment.get("COMFYCORD_DISCORD_API") or None,
             database_password=_password(config.database),
+            http_tokens=_http_tokens(config.http, environment),
         )
+
+
+def _http_tokens(http: HttpSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """By member. Only where the HTTP face is on, as it alone needs them."""
+    tokens: dict[str, str] = {}
+    for name in http.members if http.port is not None else ():
+        variable = f"HTTP_TOKEN_{_suffix(name)}"
+        token = environment.get(variable, "").strip()
+        if len(token) < _TOKEN_MIN:
+            raise ConfigError(
+                f"http.members: {name!r} needs {variable} in the environment, with at least "
+                f"{_TOKEN_MIN} characters. `openssl rand -hex 24` makes one."
+            )
+        tokens[name] = token
+    if len(set(tokens.values())) < len(tokens):
+        raise ConfigError("http.members: two of them have the same token. Each needs its own.")
+    return tokens
 
 
 def _password(database: str) -> str | None:
@@ -275,6 +319,7 @@ _PLAIN = {
     "int_from_float": "takes a whole number",
     "string_type": "takes a text",
     "string_pattern_mismatch": "takes letters, digits, - and _, at most 32 of them",
+    "literal_error": "takes text or json",
 }
 
 
@@ -300,5 +345,6 @@ def _model_at(location: tuple[int | str, ...]) -> type[pydantic.BaseModel]:
         "servers": ServerSettings,
         "limits": Limits,
         "fairness": Fairness,
+        "http": HttpSettings,
     }
     return models.get(str(location[0]), Config) if location else Config

@@ -5,6 +5,7 @@ AppError
 ├── StoreError         the database cannot be opened or is somebody else's; says what to do
 ├── InvalidTransition  a move that the table of states does not allow: a bug of ours
 └── UserError          a request that cannot be done; the message is for the person who made it
+    └── LimitReached   the same later is fine
 """
 
 from bot.texts import neutral
@@ -40,6 +41,10 @@ class InvalidTransition(AppError):
 
 
 class UserError(AppError):
+    pass
+
+
+class LimitReached(UserError):
     pass
 
 

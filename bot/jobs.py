@@ -94,6 +94,11 @@ class Request:
     nth: int = 0  # of several that one interaction asked for
     locale: str = "en-US"  # Discord's code of the person's language
 
+    @property
+    def over_http(self) -> bool:
+        """Discord's ids are positive: see bot/http_members.py."""
+        return self.user_id < 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

@@ -75,7 +75,7 @@ class Line:
 
     async def _show(self, job_id: str, place: Place) -> None:
         job = await self._store.get(job_id)
-        if job is None or job.state is not JobState.PENDING:
+        if job is None or job.state is not JobState.PENDING or job.request.over_http:
             return
         try:
             await self._delivery.show_place(job, place.number, self.ready_at(job, place), self._up)

@@ -14,7 +14,8 @@ from comfy.client import ComfyClient
 log = logging.getLogger(__name__)
 
 _EVERY = 2.0  # seconds between two looks at the file
-_AT_THE_START = ("discord", "database", "workflows")  # keys that are read then and not again
+# Keys that are read at the start and not again:
+_AT_THE_START = ("discord", "database", "workflows", "http", "log")
 
 
 class Reloading:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.config import Limits
-from bot.errors import UserError
+from bot.errors import LimitReached, UserError
 from bot.jobs import Request
 from bot.texts import neutral
 from bot.wishes import Wish, parse_settings, permuted
@@ -157,7 +157,7 @@ def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
     """*asked*: how many jobs are wanted at once. Every refusal says what is left."""
     left = limits.jobs_per_user - usage.mine
     if left <= 0:
-        raise UserError(
+        raise LimitReached(
             say(
                 "You have {number} jobs waiting or running, and {most} is the most. "
                 "Try again when one of them is done.",
@@ -166,7 +166,7 @@ def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
             )
         )
     if asked > left:
-        raise UserError(
+        raise LimitReached(
             say(
                 "This makes {number} jobs, and you may have {left} more waiting or running.",
                 number=asked,
@@ -174,7 +174,7 @@ def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
             )
         )
     if limits.jobs_per_day is not None and usage.today + asked > limits.jobs_per_day:
-        raise UserError(
+        raise LimitReached(
             say(
                 "You may ask for {most} pictures in 24 hours, and {left} of them are left. "
                 "Try again later.",
@@ -183,7 +183,7 @@ def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
             )
         )
     if limits.gpu_seconds_per_day is not None and usage.gpu_seconds >= limits.gpu_seconds_per_day:
-        raise UserError(
+        raise LimitReached(
             say(
                 "You may use {most} seconds of GPU time in 24 hours, and 0 of them are left. "
                 "Try again later.",
@@ -191,7 +191,7 @@ def check_limits(limits: Limits, usage: Usage, asked: int = 1) -> None:
             )
         )
     if usage.pending + asked > limits.queue:
-        raise UserError(
+        raise LimitReached(
             say(
                 "The queue is full ({number} jobs wait). Try again in a few minutes.",
                 number=usage.pending,

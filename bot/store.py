@@ -1,7 +1,6 @@
 """The only SQL. Every change of a job is a compare-and-set on its state, committed at once."""
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,11 +13,9 @@ from bot.database import Database
 from bot.estimates import Run
 from bot.jobs import Job, JobState
 from bot.people import DEAD, People, Token, token_of
-from bot.tables import audit, drafts, is_unfinished, jobs, presets, progress_row, tokens
+from bot.tables import audit, drafts, is_pending, is_unfinished, jobs, presets, progress_row, tokens
 from bot.turns import OPEN_STATES, Turns
 from bot.wishes import Wish
-
-log = logging.getLogger(__name__)
 
 _FINAL_STATES = [state for state in JobState if state.final]
 _RUNS = 2000  # of the latest ends, from which is learned how long jobs take
@@ -68,6 +65,8 @@ class Store(Turns, People):
             .where(jobs.c.id == before.id, jobs.c.state == before.state)
             .values(**row)
         )
+        if result == 1 and after.state is not before.state:
+            self.moved(before, after)
         return result == 1
 
     async def keep(self, before: Job, after: Job) -> Job:
@@ -77,12 +76,8 @@ class Store(Turns, People):
         return await self.get(before.id) or after
 
     async def move(self, job: Job, state: JobState, **changes: Any) -> Job:
-        """The same for a move to another state, which is logged."""
-        moved = await self.keep(job, job.to(state, **changes))
-        where = f" on {moved.server}" if moved.server else ""
-        user = job.request.user_id
-        log.info("job %s of user %s: %s%s", job.short_id, user, moved.state, where)
-        return moved
+        """The same for a move to another state."""
+        return await self.keep(job, job.to(state, **changes))
 
     async def get(self, job_id: str) -> Job | None:
         return await self._one(jobs.c.id == job_id)
@@ -185,6 +180,14 @@ class Store(Turns, People):
         order = (jobs.c.process.asc(), jobs.c.number.asc())
         return await self._many(is_unfinished, open_jobs, order=order)
 
+    async def numbers(self) -> dict[str, int]:
+        """How many have not ended, by state; of all processes."""
+        waiting = sa.select(jobs.c.state, sa.func.count()).where(is_pending).group_by(jobs.c.state)
+        sent = sa.select(jobs.c.state, sa.func.count()).where(is_unfinished)
+        sent = sent.where(jobs.c.state.in_(OPEN_STATES)).group_by(jobs.c.state)
+        rows: Any = (await self._execute(sa.union_all(waiting, sent))).all()
+        return {row[0]: row[1] for row in rows}
+
     async def unacknowledged(self) -> list[Job]:
         """Requests of which a crash hid whether Discord showed the placeholder."""
         unknown = jobs.c.message_id.is_(None)
@@ -197,7 +200,7 @@ class Store(Turns, People):
         """
         ended = jobs.c.state.in_(_FINAL_STATES) & jobs.c.told
         old = ended & (jobs.c.created_at < moment.timestamp())
-        shown = (jobs.c.state == JobState.POSTED) & sa.not_(jobs.c.by_token)
+        shown = (jobs.c.state == JobState.POSTED) & sa.not_(jobs.c.by_token) & (jobs.c.user_id > 0)
         await self._write(sa.update(jobs).where(old & shown).values(graph="{}", texts="[]"))
         files, _ = await self._delete(old & sa.not_(shown))
         return files

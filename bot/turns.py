@@ -1,8 +1,9 @@
 """The line: jobs that wait in our queue, in the order of their turns. SQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -53,6 +54,12 @@ class Turns:
         self.database = database
         self._write, self._execute = database.write, database.execute
         self._accepting = asyncio.Lock()
+        self.on_move: list[Callable[[Job, Job], None]] = []
+
+    def moved(self, before: Job, after: Job) -> None:
+        """A job stands in another state than before."""
+        for each in self.on_move:
+            each(before, after)
 
     async def tell(self, job_id: str) -> None:
         """All processes, that it changed."""
@@ -123,7 +130,10 @@ class Turns:
         mine = jobs.c.number.in_(free.with_for_update(skip_locked=True))
         if not await self._write(sa.update(jobs).where(mine).values(**claimed)):
             return None
-        return await self._one(jobs.c.id == job_id)
+        job = await self._one(jobs.c.id == job_id)
+        if job is not None:
+            self.moved(replace(job, state=JobState.PENDING), job)
+        return job
 
     async def line(self, limit: int, offset: int = 0) -> list[InLine]:
         """The next first."""

@@ -13,8 +13,11 @@ _BEAT = 0.5  # seconds
 _ALLOWED = 1.0  # seconds
 
 
-async def watch(on_stall: Callable[[], None]) -> None:
-    """For ever. Where the loop stands is logged while it stands there."""
+async def watch(on_stall: Callable[[], None], on_beat: Callable[[float], None]) -> None:
+    """For ever. Where the loop stands is logged while it stands there.
+
+    *on_beat* is told every half second how late the loop is, in seconds.
+    """
     clock = asyncio.get_running_loop().time
     beats, ended = threading.Event(), threading.Event()
     watcher = threading.Thread(
@@ -26,7 +29,9 @@ async def watch(on_stall: Callable[[], None]) -> None:
             began = clock()
             await asyncio.sleep(_BEAT)
             beats.set()
-            if (stood := clock() - began - _BEAT) > _ALLOWED:
+            stood = clock() - began - _BEAT
+            on_beat(max(stood, 0.0))
+            if stood > _ALLOWED:
                 log.warning("the event loop stood still for %.1f s", stood)
                 on_stall()
     finally:

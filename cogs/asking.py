@@ -1,6 +1,5 @@
 """From a wish to a job with its placeholder: what commands, buttons and menus have in common."""
 
-import asyncio
 import logging
 import re
 import uuid
@@ -19,13 +18,10 @@ from bot.app import Comfycord, answered
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
 from bot.errors import UserError
-from bot.estimates import UNKNOWN_SECONDS
-from bot.fairness import Share, share_of
 from bot.jobs import Job, Request, short
 from bot.languages import language_of
-from bot.requests import SEVERAL_MAX, Usage, build, check_limits, several
+from bot.requests import SEVERAL_MAX, build, check_limits, several
 from bot.texts import neutral
-from bot.turns import Place
 from bot.uploads import check_size
 from bot.wishes import Wish
 from cogs.transformers import (
@@ -39,8 +35,6 @@ from comfy.phrases import say
 from comfy.workflow import Workflow
 
 log = logging.getLogger(__name__)
-
-_STORED_WITHIN = 2.0  # seconds; Discord waits three for the answer
 
 Files = Mapping[str, discord.Attachment | bytes | None]  # by parameter name
 _LISTED = 8  # prompts of a question
@@ -219,14 +213,7 @@ def check_place(interaction: Interaction) -> None:
 async def submit(interaction: Interaction, request: Request) -> None:
     """The row first, then the placeholder. Only what Discord has shown becomes a job."""
     bot = interaction.client
-    if not bot.servers:
-        raise UserError(say("No ComfyUI server is set up yet. An admin adds one to config.yaml."))
-    await bot.spool.check_room()
-    try:
-        async with asyncio.timeout(_STORED_WITHIN):
-            place = await _stored(interaction, request)
-    except TimeoutError as error:
-        raise UserError(say("I am busy or being restarted. Try again in a minute.")) from error
+    place = await bot.acceptance.accept(request, author(interaction).roles)
     if place is None:
         return
     if request.by_token:  # a later one is a message of its own, of which nobody knows yet
@@ -245,33 +232,6 @@ async def submit(interaction: Interaction, request: Request) -> None:
                 await bot.answers.keep(request.id, interaction.token, message_id)
             await bot.store.acknowledge(request.id, message_id)
         bot.runner.wake()
-
-
-async def _stored(interaction: Interaction, request: Request) -> Place | None:
-    """The place in line; None if this interaction is known already."""
-    bot = interaction.client
-    async with bot.store.accepting():
-        if await bot.store.banned(request.user_id, request.guild_id):
-            raise UserError(say("You may not use me here any more."))
-        usage = await bot.store.usage(request.user_id, request.created_at)
-        check_limits(bot.config.limits, usage)
-        bot.runner.expect(request.id)
-        if not await bot.store.add(request, _share(interaction, request, usage)):
-            log.info("interaction %s came twice", request.interaction_id)
-            return None
-    return await bot.store.place(Job(request=request))
-
-
-def _share(interaction: Interaction, request: Request, usage: Usage) -> Share:
-    bot, fairness = interaction.client, interaction.client.config.fairness
-    fast = fairness.fast_gpu_seconds_per_day
-    return share_of(
-        bot.estimates.seconds(request.workflow, request.work) or UNKNOWN_SECONDS,
-        author(interaction).roles,
-        fairness.weights,
-        fairness.relaxed_roles,
-        used_up=fast is not None and usage.gpu_seconds >= fast,
-    )
 
 
 async def _answer(interaction: Interaction, card: ui.LayoutView, request: Request) -> int | None:

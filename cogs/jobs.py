@@ -194,7 +194,7 @@ class Jobs(commands.Cog):
             for each in here[:_SHOWN]:
                 progress = bot.delivery.progress_of(each.id)
                 far = f" {progress.fraction:.0%}" if progress else ""
-                whose = f"<@{each.request.user_id}>"
+                whose = "HTTP" if each.request.over_http else f"<@{each.request.user_id}>"
                 if each.request.user_id == user_id:
                     whose = f"**{t('yours')}**"
                 lines.append(f"{whose} {state_word(each, t)}{far}")

@@ -91,7 +91,11 @@ class ComfyClient:
         return str(self._url).rstrip("/")
 
     async def system_stats(self) -> SystemStats:
-        return self._read_as(SystemStats.from_json, await self._json("GET", "system_stats"))
+        return self._read_as(SystemStats.from_json, await self.raw_system_stats())
+
+    async def raw_system_stats(self) -> dict[str, Any]:
+        """As it comes."""
+        return await self._json("GET", "system_stats")
 
     async def object_info(self) -> dict[str, NodeType]:
         return await asyncio.to_thread(parse_object_info, await self.raw_object_info())

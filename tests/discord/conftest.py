@@ -45,10 +45,12 @@ class World:
         }
         return Config.model_validate(settings | changes)
 
-    async def start(self, *, up: bool = True, **changes: object) -> Comfycord:
+    async def start(
+        self, *, up: bool = True, secrets: Secrets | None = None, **changes: object
+    ) -> Comfycord:
         """A bot that is ready; *up*: it has also learned what the server can do."""
-        file = self.folder / "config.yaml"
-        bot = Comfycord(self.config(**changes), Secrets(), config_file=file, ready_timeout=0.05)
+        file, secrets = self.folder / "config.yaml", secrets or Secrets()
+        bot = Comfycord(self.config(**changes), secrets, config_file=file, ready_timeout=0.05)
         task = asyncio.create_task(bot.start(TOKEN))
         self.bots.append((bot, task))
         await self.discord.ready()

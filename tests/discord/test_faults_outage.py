@@ -128,7 +128,7 @@ async def test_a_database_that_another_program_locks_delays_a_command(world: Wor
 async def test_a_database_that_stays_locked_is_told_in_time_and_leaves_no_job(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cogs.asking._STORED_WITHIN", 0.2)
+    monkeypatch.setattr("bot.acceptance._STORED_WITHIN", 0.2)
     monkeypatch.setattr(runner, "_IDLE", 0.1)
     monkeypatch.setattr(runner, "_UNANSWERED", 0.1)
     await world.start()
