@@ -33,6 +33,7 @@ from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads, check_size
 from comfy.errors import ServerError
+from comfy.files import opened
 from comfy.library import Library
 from comfy.workflow import Workflow
 
@@ -266,11 +267,13 @@ class HttpFace:
         async with self.spool.fetched(one, server.client, until=datetime.now(UTC)) as (files, _):
             if not files:
                 raise web.HTTPGone(text="The file is no longer on the server.")
-            headers = shapes.headers_of(files[0].name)
-            response = web.FileResponse(files[0].path, chunk_size=_CHUNK, headers=headers)
-            await response.prepare(request)
-            await response.write_eof()
-            return response
+            stream = web.StreamResponse(headers=shapes.headers_of(files[0].name))
+            stream.content_length = files[0].size
+            await stream.prepare(request)
+            async with opened(files[0].path, "rb") as file:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                    await stream.write(chunk)
+            return stream
 
     async def _job(self, request: web.Request) -> Job | None:
         """The member's own."""
