@@ -1,5 +1,6 @@
 """config.yaml and the environment: what is taken, and what each mistake is answered with."""
 
+import re
 from pathlib import Path
 
 import pydantic
@@ -106,7 +107,7 @@ def test_every_key_is_taken_from_the_file(tmp_path: Path) -> None:
             "limit: {queue: 5}",
             "config.yaml: unknown key `limit`. "
             "Allowed here: discord, servers, database, workflows, limits, fairness, "
-            "retention_days.",
+            "http, log, retention_days.",
         ),
         (
             "servers: [{name: local, ulr: 'http://h', url: 'http://h'}]",
@@ -376,3 +377,44 @@ def test_settings_do_not_change() -> None:
 
     with pytest.raises(pydantic.ValidationError):
         config.database = "sqlite:///other.db"  # type: ignore[misc]
+
+
+def test_members_over_http_have_tokens_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("http: {port: 8190, members: [web-site, nightly]}")
+    tokens = {"HTTP_TOKEN_WEB_SITE": "a" * 16, "HTTP_TOKEN_NIGHTLY": "b" * 16}
+
+    _, secrets = load(file, tokens)
+
+    assert secrets.http_tokens == {"web-site": "a" * 16, "nightly": "b" * 16}
+    assert "a" * 16 in secrets.hidden
+    assert "aaaa" not in repr(secrets)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ({}, "'website' needs HTTP_TOKEN_WEBSITE in the environment"),
+        ({"HTTP_TOKEN_WEBSITE": "short"}, "with at least 16 characters"),
+        (
+            {"HTTP_TOKEN_WEBSITE": "a" * 16, "HTTP_TOKEN_NIGHTLY": "a" * 16},
+            "two of them have the same token",
+        ),
+    ],
+    ids=["none", "short", "the same"],
+)
+def test_a_member_without_a_good_token_stops_the_start(
+    tmp_path: Path, tokens: dict[str, str], sentence: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("http: {port: 8190, members: [website, nightly]}")
+
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        load(file, tokens)
+
+
+def test_without_a_port_no_token_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("http: {members: [website]}")
+
+    assert load(file, {})[1].http_tokens == {}

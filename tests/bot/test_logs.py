@@ -1,11 +1,17 @@
 """No secret stands in any log."""
 
 import io
+import json
 import logging
+import sys
+from datetime import UTC, datetime
 
 import pytest
 
-from bot.logs import Redacting, for_log, set_up, without_secrets
+from bot import journal
+from bot.jobs import Job, JobState
+from bot.logs import JsonLines, Redacting, for_log, set_up, without_secrets
+from tests.bot.builders import a_request
 
 
 def logged(message: str, *values: object, secrets: tuple[str, ...] = ()) -> str:
@@ -108,3 +114,53 @@ def test_a_graph_in_the_log_is_for_people_to_read() -> None:
     shown = for_log({"1": {"text": "кошка 🐈", "api_key": "k"}})
 
     assert shown == '{\n  "1": {\n    "text": "кошка 🐈",\n    "api_key": "***"\n  }\n}'
+
+
+def as_json(record: logging.LogRecord, *secrets: str) -> dict[str, object]:
+    line = JsonLines(secrets).format(record)
+    assert "\n" not in line
+    return json.loads(line)
+
+
+def test_a_line_for_programs_is_an_object() -> None:
+    record = logging.LogRecord("bot.x", logging.WARNING, "x.py", 1, "%s is\naway", ("gpu",), None)
+
+    told = as_json(record)
+
+    assert told | {"time": ""} == {
+        "time": "",
+        "level": "warning",
+        "logger": "bot.x",
+        "message": "gpu is\naway",
+    }
+    assert datetime.fromisoformat(str(told["time"])).tzinfo is UTC
+
+
+def test_no_secret_stands_in_a_line_for_programs() -> None:
+    secret = 'a "quoted" one\\ü'
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        record = logging.LogRecord("bot.x", logging.ERROR, "x", 1, secret, (), sys.exc_info())
+
+    told = as_json(record, secret)
+
+    assert told["message"] == "***"
+    assert "quoted" not in json.dumps(told)
+    assert "ValueError: ***" in str(told["traceback"])
+
+
+def test_every_step_of_a_job_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    job = Job(request=a_request(), server="gpu1", state=JobState.RUNNING)
+
+    with caplog.at_level(logging.INFO):
+        journal.tell(job, job.to(JobState.EXECUTED, seconds=12.34))
+
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"job {job.short_id} of member {job.request.user_id}: executed on gpu1, 12.3 s"
+    )
+    told = as_json(record)
+    assert told["job"] == job.id
+    assert told["member"] == str(job.request.user_id)
+    assert (told["state"], told["server"], told["seconds"]) == ("executed", "gpu1", 12.34)
