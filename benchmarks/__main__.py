@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 BESIDE = "requests"
 NAMES = (
     "completion", "frames", "memory", "answers", "waiting", "restart", "throughput", "scheduling",
-    "sharing", "expected", "gap", "channels", "recovery", "scale",
+    "sharing", "expected", "gap", "channels", "recovery", "watching", "scale",
 )  # fmt: skip
 ABOUT = """# What it costs
 

@@ -15,13 +15,13 @@ from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.lab import ROOT, lab
 from benchmarks.report import Goal, Report, main
@@ -42,7 +42,6 @@ COST = 30.0  # seconds of each waiting job
 TIMES_GOAL, MEMORY_GOAL = 2.0, 2.0  # 10,000 beside 100; KiB of a waiting job
 _SEED = 987654321
 _numbers = itertools.count()
-_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
 # Databases with jobs in them, for other benchmarks too
@@ -55,17 +54,18 @@ async def fill(folder: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 
 async def insert(url: str, rows: Iterator[dict[str, Any]]) -> None:
-    async with Store.open(url):
-        pass  # it makes the tables
-    parsed = make_url(url)
-    engine = create_async_engine(parsed.set(drivername=_DRIVERS[parsed.get_backend_name()]))
-    async with engine.begin() as connection:
+    async with Store.open(url) as store:
         while batch := list(itertools.islice(rows, 5000)):
-            await connection.execute(sa.insert(jobs), batch)
-    if parsed.get_backend_name() == "postgresql":
-        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            await connection.execute(sa.text("VACUUM ANALYZE"))  # it does so itself in a minute
-    await engine.dispose()
+            await store.database.whole(partial(_insert, batch))
+        shared = store.database.shared
+    if shared:
+        connection = await asyncpg.connect(url)
+        await connection.execute("VACUUM ANALYZE")  # it does so itself in a minute
+        await connection.close()
+
+
+def _insert(batch: list[dict[str, Any]], connection: sa.Connection) -> None:
+    connection.execute(sa.insert(jobs), batch)
 
 
 async def rows_of(

@@ -5,22 +5,28 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import math
+import os
+import re
 import shutil
 import signal
-from collections.abc import Coroutine, Iterable
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import discord
-from dotenv import load_dotenv
+import yaml
+import yarl
+from dotenv import dotenv_values, load_dotenv
 
-from bot import app, config, health
-from bot.config import Config, Secrets
-from bot.errors import AppError, StoreError
-from bot.health import Finding, Level
+from bot import app, config, examination, health
+from bot.config import Config, Secrets, ServerSettings
+from bot.errors import AppError, ConfigError
+from bot.health import Level
 from bot.logs import set_up
-from bot.store import Store
 from comfy.errors import ServerError, WorkflowFileError
 from comfy.inspection import Inspection
 from comfy.inspection import inspect as find
@@ -33,18 +39,14 @@ from comfy.workflow_file import read, to_graph
 log = logging.getLogger(__name__)
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
-_SECRETS = ".env"
+_SECRETS = Path(".env")
+_LOCAL = "http://127.0.0.1:8188"  # as in the config.yaml that ships
 _CLOSING = 8.0  # seconds for closing what is open
 _debug = click.option("--debug", is_flag=True, help="Log every graph and request in full.")
 
 
 def main() -> None:
     """Exit code 1 for an error of ours or a check that failed, 2 for a wrong flag."""
-    try:
-        load_dotenv(_SECRETS)
-    except UnicodeDecodeError:
-        click.secho(".env is not UTF-8 text. Save it again as UTF-8.", fg="red", err=True)
-        raise SystemExit(1) from None
     logging.getLogger().addHandler(logging.NullHandler())  # what is printed is enough
     try:
         cli(prog_name="comfycord", standalone_mode=False)
@@ -66,6 +68,10 @@ def main() -> None:
 @click.pass_context
 def cli(context: click.Context) -> None:
     """A Discord bot for ComfyUI. Without a command it runs the bot."""
+    if (problem := health.unreadable(_SECRETS)) is None:
+        load_dotenv(_SECRETS, encoding="utf-8-sig")
+    elif context.invoked_subcommand != "check":  # which tells it with the rest
+        raise AppError(problem)
     if context.invoked_subcommand is None:
         context.invoke(run)
 
@@ -75,8 +81,8 @@ def cli(context: click.Context) -> None:
 def run(debug: bool = False) -> None:
     """Run the bot until Ctrl-C."""
     settings, secrets = config.load()
-    set_up(secrets.hidden, debug=debug)
-    for each in health.open_secrets(Path(_SECRETS)):
+    set_up(secrets.hidden, debug=debug, as_json=settings.log == "json")
+    for each in health.open_secrets(_SECRETS):
         log.warning(each.text)
     asyncio.run(_until_stopped(app.run(settings, secrets)))
 
@@ -110,12 +116,24 @@ def demo(
 
 
 @cli.command()
-def check() -> None:
-    """Tell what is right and how to mend the rest."""
-    settings, secrets = config.load()
-    findings = asyncio.run(_check(settings, secrets))
-    for each in findings:
-        click.echo(f"{click.style(each.level, fg=_COLOURS[each.level])} {each.text}")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def check(as_json: bool) -> None:
+    """Tell what is right and how to mend the rest.
+
+    Exit code 1 if something is wrong, 0 if there are warnings at most.
+    """
+    try:
+        settings, secrets = config.load()
+    except ConfigError as error:
+        findings = [examination.refused(error)]
+    else:
+        findings = asyncio.run(examination.examine(settings, secrets, _SECRETS))
+    if as_json:
+        told = [each.to_json() for each in findings]
+        click.echo(json.dumps(told, ensure_ascii=False, indent=2))
+    else:
+        for each in findings:
+            click.echo(f"{click.style(each.level, fg=_COLOURS[each.level])} {each.line}")
     if any(each.level is Level.FAILURE for each in findings):
         raise SystemExit(1)
 
@@ -179,18 +197,39 @@ def inspect(file: Path, object_info: Path | None, server: str | None, as_json: b
 
 
 @cli.command()
-def init() -> None:
-    """Write config.yaml and the workflows that ship into this folder."""
-    if Path(config.CONFIG_FILE).exists() or Path("workflows").exists():
-        raise AppError("config.yaml or workflows is here already, and init overwrites nothing.")
-    shutil.copy(config.SHIPPED / config.CONFIG_FILE, config.CONFIG_FILE)
-    shutil.copytree(config.SHIPPED / "workflows", "workflows")
-    click.echo("Wrote config.yaml and workflows/. Next:")
-    click.echo("  1. Set the address of your ComfyUI in config.yaml.")
-    click.echo("  2. Put DISCORD_TOKEN=... into a file named .env")
-    click.echo("  3. comfycord invite, and open the link")
-    click.echo("  4. comfycord check")
-    click.echo("  5. comfycord")
+@click.option("--token", metavar="TOKEN", help="The bot's. A terminal is asked for it.")
+@click.option("--server", metavar="URL", help="A ComfyUI. A terminal is asked for it.")
+def init(token: str | None, server: str | None) -> None:
+    """Write config.yaml, the workflows that ship and .env into this folder.
+
+    What is here already stays as it is.
+    """
+    settings = Path(config.CONFIG_FILE)
+    known = bool(os.environ.get("DISCORD_TOKEN"))  # in .env or not
+    if sys.stdin.isatty():
+        if token is None and not known:
+            token = click.prompt("Token of the bot (or nothing)", "", True, show_default=False)
+        if server is None and not settings.exists():
+            server = click.prompt("Address of ComfyUI", _LOCAL)
+    if server is not None:
+        server = _address(server)
+    if token and not re.fullmatch(r"[\w.-]+", token, re.ASCII):
+        raise AppError("A token has letters, digits, dots, - and _ only. Copy it again.")
+    try:
+        wrote = _unless_here(settings, partial(_write_settings, settings, server or _LOCAL))
+        workflows = Path("workflows")
+        _unless_here(workflows, partial(shutil.copytree, config.SHIPPED / workflows, workflows))
+        known |= _keep_token(token)
+    except OSError as error:
+        raise AppError(f"This folder cannot be written: {error}.") from error
+    steps = ["comfycord invite, and open the link", "comfycord check", "comfycord"]
+    if not known:
+        steps.insert(0, "Put DISCORD_TOKEN=... into a file named .env")
+    if wrote is (server is None):
+        steps.insert(0, "Set the address of your ComfyUI in config.yaml.")
+    click.echo("Next:")
+    for number, step in enumerate(steps, 1):
+        click.echo(f"  {number}. {step}")
 
 
 @cli.command()
@@ -198,6 +237,54 @@ def invite() -> None:
     """Print the link that brings the bot to a Discord server."""
     _, secrets = config.load()
     click.echo(asyncio.run(app.invite_link(secrets)))
+
+
+def _address(url: str) -> str:
+    (server,) = _only(url)
+    if yarl.URL(server.url).user is not None:
+        raise AppError(
+            "--server holds a login. Leave it out, and write COMFYUI_LOGIN_LOCAL=user:password "
+            "into .env."
+        )
+    return server.url
+
+
+def _only(url: str) -> tuple[ServerSettings, ...]:
+    return config.parse({"servers": [{"name": "local", "url": url}]}, "--server").servers
+
+
+def _unless_here(path: Path, write: Callable[[], object]) -> bool:
+    """Whether it was written."""
+    if path.exists():
+        click.echo(f"{path} is here already and stays as it is.")
+        return False
+    write()
+    click.echo(f"Wrote {path}.")
+    return True
+
+
+def _write_settings(path: Path, server: str) -> None:
+    """As they ship, comments and all, but for the address."""
+    text = (config.SHIPPED / config.CONFIG_FILE).read_text("utf-8")
+    quoted = yaml.safe_dump(server, width=math.inf, allow_unicode=True).splitlines()[0]
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text.replace(f"url: {_LOCAL}", f"url: {quoted}"))
+
+
+def _keep_token(token: str | None) -> bool:
+    """In .env, which nobody else can read from its first byte on. Whether one is there then."""
+    if dotenv_values(_SECRETS, encoding="utf-8-sig").get("DISCORD_TOKEN"):
+        click.echo(f"{_SECRETS} has a token already and keeps it.")
+        return True
+    if not token:
+        return False
+    with open(os.open(_SECRETS, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+        _SECRETS.chmod(0o600)
+        before = file.read()
+        begin = "\n" if before and not before.endswith("\n") else ""
+        file.write(f"{begin}DISCORD_TOKEN={token}\n")
+    click.echo(f"Wrote {_SECRETS}.")
+    return True
 
 
 def _print_parameters(parameters: Iterable[Parameter]) -> None:
@@ -247,8 +334,7 @@ def _object_info(file: Path | None, server: str | None) -> dict[str, Any]:
 async def _ask_object_info(server: str | None) -> dict[str, Any]:
     settings, secrets = config.load()
     if server is not None:
-        chosen = config.parse({"servers": [{"name": "local", "url": server}]}, "--server")
-        settings = settings.model_copy(update={"servers": chosen.servers})
+        settings = settings.model_copy(update={"servers": _only(server)})
     async with app.clients(settings, secrets) as clients:
         for client in clients.values():
             return await client.raw_object_info()
@@ -263,32 +349,6 @@ async def _look_around(library: Library, settings: Config, secrets: Secrets) -> 
             with contextlib.suppress(ServerError):
                 return await client.object_info()
     return {}
-
-
-async def _check(settings: Config, secrets: Secrets) -> list[Finding]:
-    """Everything that can be known before the bot runs."""
-    library = Library(Path(settings.workflows))
-    await library.refresh()
-    findings = [_config_finding(), *health.open_secrets(Path(_SECRETS))]
-    try:
-        async with Store.open(settings.database):
-            findings.append(Finding(Level.OK, "the database can be opened"))
-    except StoreError as error:
-        findings.append(Finding(Level.FAILURE, str(error)))
-    findings += health.library_findings(library)
-    findings += await app.examine_discord(settings, secrets)
-    if not settings.servers:
-        findings.append(Finding(Level.FAILURE, "No ComfyUI server is set. Add one to config.yaml."))
-    async with app.clients(settings, secrets) as clients:
-        for client in clients.values():
-            findings += await health.examine_server(client, library.workflows)
-    return findings
-
-
-def _config_finding() -> Finding:
-    if Path(config.CONFIG_FILE).exists():
-        return Finding(Level.OK, "config.yaml can be read")
-    return Finding(Level.WARNING, "There is no config.yaml here. `comfycord init` writes one.")
 
 
 async def _until_stopped(work: Coroutine[object, object, None]) -> None:

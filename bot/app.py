@@ -368,7 +368,7 @@ async def run(config: Config, secrets: Secrets) -> None:
 
 async def invite_link(secrets: Secrets) -> str:
     """With exactly the permissions that the bot needs."""
-    async with _logged_in(secrets) as client:
+    async with logged_in(secrets) as client:
         permissions = discord.Permissions(
             **dict.fromkeys([*NEEDED, "send_messages_in_threads"], True)
         )
@@ -380,7 +380,7 @@ async def invite_link(secrets: Secrets) -> str:
 
 
 @asynccontextmanager
-async def _logged_in(secrets: Secrets) -> AsyncIterator[discord.Client]:
+async def logged_in(secrets: Secrets) -> AsyncIterator[discord.Client]:
     """A client that can ask, without a gateway and without our commands."""
     token = _token(secrets)
     async with discord.Client(intents=INTENTS) as client:
@@ -405,6 +405,10 @@ def _worded() -> Iterator[None]:
         yield
     except discord.LoginFailure as error:
         raise _unaccepted() from error
+    except discord.PrivilegedIntentsRequired as error:
+        raise ConfigError(
+            "Discord wants a privileged intent (4014), and I need none. Update the bot."
+        ) from error
     except discord.ConnectionClosed as error:
         if error.code == _UNKNOWN_TOKEN:
             raise _unaccepted() from error

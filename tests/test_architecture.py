@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-IO = {"aiohttp", "asyncio", "aiosqlite", "sqlalchemy", "discord"}
+IO = {"aiohttp", "asyncio", "sqlalchemy", "discord"}
 MAY_NOT_IMPORT = {
     "comfy/*.py": {"bot", "cogs", "discord", "sqlalchemy"},
-    "bot/*.py": {"cogs", "aiosqlite"},
+    "bot/*.py": {"cogs"},
     "bot/jobs.py": IO,
     "bot/requests.py": IO,
     "bot/wishes.py": IO,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yarl
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
@@ -30,6 +31,13 @@ from tests.fakes.comfyui import FakeComfyUI
 from tests.graphs import CHECKPOINT, PLAIN, a_graph
 
 UNKNOWN_NODE = {"1": {"class_type": "MagicNode", "inputs": {}}}
+
+
+@pytest.fixture(autouse=True)
+def no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the tests run in one."""
+    monkeypatch.setattr("bot.health._CONTAINER", ())
+    monkeypatch.delenv("container", raising=False)
 
 
 def texts(findings: list[Finding], level: Level) -> list[str]:
@@ -75,6 +83,16 @@ async def test_an_old_server_is_told_to_be_updated(
     assert texts(findings, Level.FAILURE) == []
 
 
+async def test_a_server_that_is_too_old_fails(
+    comfyui: FakeComfyUI, session: aiohttp.ClientSession
+) -> None:
+    findings = await examine_server(Versioned(comfyui.url, session, "0.3.44"), {})
+
+    assert texts(findings, Level.FAILURE) == [
+        "ComfyUI 0.3.44 is too old for me. Update it to 0.28.0 or later."
+    ]
+
+
 @pytest.mark.parametrize(
     "version", ["0.28.0", "0.28.1", "0.100.0", "1.0.0", "v0.28.0", "0.28", "0.28.0+local.7"]
 )
@@ -92,7 +110,9 @@ async def test_a_server_that_does_not_tell_its_version_is_not_accused(
 ) -> None:
     findings = await examine_server(Versioned(comfyui.url, session, version), {})
 
-    assert texts(findings, Level.WARNING) == ["ComfyUI does not tell its version; 0.28.0 is safe"]
+    assert texts(findings, Level.WARNING) == [
+        "ComfyUI does not tell its version. Make sure that it is 0.28.0 or later."
+    ]
 
 
 async def test_waiting_prompts_are_counted(
@@ -137,6 +157,31 @@ async def test_a_closed_port_asks_whether_comfyui_runs(session: aiohttp.ClientSe
             f"Is ComfyUI running, and does {url} open in a browser on this machine?",
         )
     ]
+
+
+@pytest.mark.parametrize("marked_by", ["a file", "a variable"])
+async def test_in_a_container_a_closed_port_on_loopback_is_the_containers_own(
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    marked_by: str,
+) -> None:
+    if marked_by == "a file":
+        monkeypatch.setattr("bot.health._CONTAINER", (tmp_path,))
+    else:
+        monkeypatch.setenv("container", "podman")
+    async with FakeComfyUI() as comfyui:
+        port = yarl.URL(comfyui.url).port
+
+    (of_name,) = await examine_server(ComfyClient(f"http://localhost:{port}/a", session), {})
+    (of_number,) = await examine_server(ComfyClient(f"http://127.0.0.1:{port}", session), {})
+
+    assert (
+        f"write http://host.docker.internal:{port}/a, give the container `extra_hosts: "
+        '["host.docker.internal:host-gateway"]`, and start ComfyUI with `--listen`.'
+    ) in of_name.text
+    assert "In a container localhost is the container itself" in of_name.text
+    assert f"write http://host.docker.internal:{port}, give" in of_number.text
 
 
 async def test_a_server_behind_a_login_names_the_variables(
@@ -299,12 +344,13 @@ async def test_of_many_reasons_the_first_three_are_told(session: aiohttp.ClientS
             ComfyClient(comfyui.url, session), {"cat": Workflow.of("cat", graph)}
         )
 
-    (told,) = texts(findings, Level.WARNING)
-    assert told == (
-        "cat: `width` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. "
-        "`height` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. "
-        "`steps` of *Sampling* (`0`) is too small: 1 to 10000. And 2 more."
-    )
+    correct = "Correct it in ComfyUI and save the workflow again."
+    assert texts(findings, Level.WARNING) == [
+        f"cat: `width` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. {correct}",
+        f"cat: `height` of *EmptyLatentImage* (`1`) is too small: 16 to 16384. {correct}",
+        f"cat: `steps` of *Sampling* (`0`) is too small: 1 to 10000. {correct}",
+        "cat: and 2 more. `comfycord workflows` shows all.",
+    ]
 
 
 # The folder
@@ -327,7 +373,23 @@ async def test_problems_of_the_folder_are_warnings(tmp_path: Path) -> None:
     write_workflow(tmp_path, "a", PLAIN, "titel: Oops")
 
     assert await looked_at(tmp_path) == [
-        Finding(Level.WARNING, "a.json has a sidecar with an unknown key `titel`.")
+        Finding(
+            Level.WARNING,
+            "a.json has a sidecar with an unknown key `titel`. "
+            "Mend the file, or upload the workflow with `/workflow add`, which takes every format.",
+        )
+    ]
+
+
+async def test_a_problem_that_has_its_own_remedy_gets_no_other(tmp_path: Path) -> None:
+    write_workflow(tmp_path, "txt2img", PLAIN)
+    (tmp_path / "a.json").write_text("{")
+
+    assert await looked_at(tmp_path) == [
+        Finding(
+            Level.WARNING,
+            "a.json ends too early: a part of it is missing. Download or save it again.",
+        )
     ]
 
 
@@ -363,3 +425,18 @@ async def test_workflows_outlast_their_folder_but_not_unnoticed(tmp_path: Path) 
     folder.rename(tmp_path / "elsewhere")
 
     assert [each.level for each in library_findings(library)] == [Level.FAILURE]
+
+
+# For scripts
+
+
+def test_a_finding_is_cut_into_what_is_so_and_what_to_do() -> None:
+    assert [
+        Finding(Level.OK, "St. Mary's answers").to_json(),
+        Finding(Level.WARNING, "It is old. Update it.").to_json(),
+        Finding(Level.FAILURE, "St. Mary's is shut", "Open it.").to_json(),
+    ] == [
+        {"level": "ok", "text": "St. Mary's answers", "remedy": ""},
+        {"level": "warning", "text": "It is old", "remedy": "Update it."},
+        {"level": "failure", "text": "St. Mary's is shut", "remedy": "Open it."},
+    ]

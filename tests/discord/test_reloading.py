@@ -132,3 +132,36 @@ async def test_a_server_that_moved_is_found_at_its_new_address(world: World) -> 
 
         assert other.executed
         assert not world.comfyui.executed
+
+
+async def test_under_load_nothing_is_lost(world: World, log: pytest.LogCaptureFixture) -> None:
+    """A mistake, a new server and a removed one while thirty jobs of five people wait and run."""
+    people = [world.discord.add_user(f"person{number}") for number in range(5)]
+    limits = {"jobs_per_user": 6}
+    async with FakeComfyUI(pace=Pace(0, 0)) as other:
+        both = [at(world.comfyui, "local"), at(other, "new")]
+        write(world, limits=limits)
+        world.comfyui.hold()
+        await world.start(limits=limits)
+        asked = [
+            await world.discord.slash(
+                person, world.channel, "generate", workflow="postcard", prompt=f"cat {number}"
+            ).answered()
+            for number in range(6)
+            for person in people
+        ]
+        await world.until(world.comfyui.held.is_set)
+
+        write(world, limits=limits, servers=[{"name": "new"}])
+        await told(world, log, "nothing was changed, as config.yaml holds a mistake")
+        write(world, limits=limits, servers=both)
+        await world.until(lambda: other.executed)
+        write(world, limits=limits, servers=both[1:])
+        await told(world, log, "server local gets no new jobs")
+        world.comfyui.finish()
+
+        for each in asked:
+            await world.posted(each)
+        await world.until(lambda: list(world.bot.servers) == ["new"])
+        executed = [*world.comfyui.executed, *other.executed]
+    assert len(executed) == len(set(executed)) == len(asked) == 30
