@@ -54,6 +54,26 @@ async def test_a_task_is_listed_run_followed_and_fetched(world: World, face: Fac
     assert b"lighthouse" not in picture, "the workflow is taken out, as it is on Discord"
 
 
+async def test_the_answers_have_the_fields_that_scripts_know(world: World, face: Face) -> None:
+    """Those of the HTTP service that this one continues."""
+    listed = (await face.get("/api/workflows"))[1]
+    tested = (await face.get("/api/test_comfy"))[1]
+    ran = (await face.ask("POST", "/api/workflow/postcard", {"prompt": "a cat"}))[1]
+    done = await face.over(ran["prompt_id"])
+    image = (await face.get(f"/api/image/{ran['prompt_id']}"))[1]
+    refused = (await face.ask("POST", "/api/workflow/nothing", {}))[1]
+
+    assert listed.keys() == {"workflows"}
+    assert tested.keys() == {"status", "comfyui_url", "response"}
+    assert tested["response"].keys() == {"system_stats"}
+    assert ran.keys() == {"status", "prompt_id", "client_id"}
+    fields = {"status", "message", "images", "execution_time", "node_errors"}
+    assert done.keys() == fields | {"texts"}
+    assert image.keys() == {"status", "images"}
+    assert image["images"][0].keys() == {"url", "filename", "subfolder", "type"}
+    assert refused.keys() == {"error", "status_code"}
+
+
 async def graph_of(world: World, task: str) -> Graph:
     job = await world.bot.store.get(task)
     assert job is not None

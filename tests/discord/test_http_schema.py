@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: whatever is sent, what comes is what it says, and no error of ours."""
+"""The OpenAPI document is true: whatever is sent, what comes is what it says."""
 
 import asyncio
 import sys
@@ -24,7 +24,10 @@ async def test_whatever_is_sent_is_answered_as_the_document_says(world: World) -
         )  # fmt: skip
         before = len(world.comfyui.executed)
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command,
+            cwd=world.folder,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         told, _ = await asyncio.wait_for(process.communicate(), 100)
 
