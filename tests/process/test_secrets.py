@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from bot.errors import describe
 from comfy.errors import NodeError
 from comfy.standin import Pace
+from tests.discord.http_face import free_port
 from tests.fakes.comfyui import FakeComfyUI
 from tests.fakes.discord import FakeDiscord, Fault, Interaction, Request
 from tests.process.forked import Forked, comfycord
@@ -28,6 +30,7 @@ from tests.process.test_process import ROOT, Lab, end
 TOKEN = "planted-discord.token.of-the-bot"
 BEARER, LOGIN = "planted-bearer", "someone:planted-p@ss/word"
 API_KEY = "planted-api-key"
+MEMBER = "planted-token-of-a-script"
 ECHOED = "planted-auth-token"  # a node that fails says it
 SIGNED = "ab12cd34ef56ab12"
 PATCHES = ("PATCH", "/channels/*/messages/*")
@@ -76,7 +79,7 @@ class Traces:
     @property
     def secrets(self) -> list[str]:
         password = LOGIN.partition(":")[2]
-        more = [TOKEN, BEARER, password, "planted-p%40ss", basic(LOGIN)[6:], SIGNED]
+        more = [TOKEN, BEARER, MEMBER, password, "planted-p%40ss", basic(LOGIN)[6:], SIGNED]
         return more + self.interactions
 
 
@@ -87,6 +90,7 @@ class Day:
         self.mod = discord.add_user("mod", permissions=0x20 | 0x2000)
         self.traces = Traces()
         self.moderated: list[Request] = []
+        self.told_over_http: list[bytes] = []
 
     async def start(self, environment: dict[str, str]) -> Forked:
         given = {
@@ -140,6 +144,19 @@ class Day:
         await self.command_fails()
         for command in ("status", "queue", "history", "privacy export"):
             await self.ask(command)
+
+    async def ask_over_http(self, port: int) -> None:
+        """A member, and somebody whose token is almost right; what they are told was sent too."""
+        root = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as session:
+            for token in (MEMBER, f"{MEMBER}s"):
+                session.headers["Authorization"] = f"Bearer {token}"
+                asked = session.post(f"{root}/api/workflow/keyed", json={"prompt": "a cat"})
+                async with asked as answer:
+                    self.told_over_http.append(await answer.read())
+                for path in ("/api/history", "/api/test_comfy", "/api/status", "/metrics"):
+                    async with session.get(root + path) as answer:
+                        self.told_over_http.append(await answer.read())
 
     async def posted_slowly(self) -> Interaction:
         """With a look into the spool. What is held before the result is an edit of its progress."""
@@ -215,6 +232,7 @@ class Day:
         traces.graphs = json.dumps([each["prompt"] for each in self.history()])
         told = [each for each in discord.requests if each not in self.moderated]
         traces.sent = [data for data in contents(told) if data not in traces.kept]
+        traces.sent += self.told_over_http
         traces.moderated = contents(self.moderated)
         for (table,) in self.rows("select name from sqlite_master where type = 'table'"):
             rows = self.rows(f'select * from "{table}"')  # noqa: S608
@@ -229,7 +247,7 @@ def contents(requests: list[Request]) -> list[bytes]:
     return bodies + [data for each in requests for data in each.files.values()]
 
 
-def settings_of(day: Day, one_server: bool) -> dict[str, str]:
+def settings_of(day: Day, one_server: bool, port: int) -> dict[str, str]:
     """Writes what the bot reads, and returns what its environment holds."""
     shutil.copytree(ROOT / "workflows", day.folder / "workflows")
     graph = json.loads((ROOT / "workflows/postcard.json").read_text())
@@ -242,9 +260,12 @@ def settings_of(day: Day, one_server: bool) -> dict[str, str]:
         address = day.comfyui[0].url.removeprefix("http://")
         return {"COMFYUI_BASE_URL": f"http://someone:planted-p%40ss%2Fword@{address}"}
     named = zip(("a", "b"), day.comfyui, strict=True)
-    settings = {"servers": [{"name": name, "url": each.url} for name, each in named]}
+    settings: dict[str, Any] = {
+        "servers": [{"name": name, "url": each.url} for name, each in named],
+        "http": {"port": port, "members": ["script"]},
+    }
     (day.folder / "config.yaml").write_text(json.dumps(settings))
-    return {"COMFYUI_TOKEN_A": BEARER, "COMFYUI_LOGIN_B": LOGIN}
+    return {"COMFYUI_TOKEN_A": BEARER, "COMFYUI_LOGIN_B": LOGIN, "HTTP_TOKEN_SCRIPT": MEMBER}
 
 
 async def bad_day(folder: Path, *, one_server: bool) -> Traces:
@@ -254,10 +275,13 @@ async def bad_day(folder: Path, *, one_server: bool) -> Traces:
         discord.store.signature = f"ex={SIGNED}&is={SIGNED}&hm={SIGNED}"
         comfyui = [await stack.enter_async_context(Guarded(each)) for each in wanted]
         day = Day(folder, discord, comfyui)
-        bot = await day.start(settings_of(day, one_server))
+        port = free_port()
+        bot = await day.start(settings_of(day, one_server, port))
         try:
             await day.pass_by()
             await day.moderate()
+            if not one_server:
+                await day.ask_over_http(port)
             await day.servers_fail()
         finally:
             code = await end(bot, signal.SIGTERM)
