@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import aiohttp
+import discord
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -18,8 +19,10 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bot.errors import StoreError
 from bot.jobs import Job, JobState
 from bot.servers import Server
+from comfy.errors import ServerError
 
 OPEN = (
     JobState.PENDING,
@@ -32,7 +35,7 @@ _ENDS = (JobState.POSTED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _LONG = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 _SHORT = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
-# Whose fault a warning or an error tells of, by the beginning of its logger's name.
+# Whose fault a warning or an error tells of: by its exception, or by its logger's name.
 _KINDS = {
     "bot.servers": "comfyui",
     "bot.execution": "comfyui",
@@ -46,6 +49,13 @@ _KINDS = {
     "bot.sqlite": "database",
     "bot.postgres": "database",
     "bot.store": "database",
+}
+_CAUSES = {
+    StoreError: "database",
+    ServerError: "comfyui",
+    discord.DiscordException: "discord",
+    aiohttp.ClientError: "discord",  # those of ComfyUI are `ServerError`
+    OSError: "internal",  # a full disk
 }
 KINDS = (*dict.fromkeys(_KINDS.values()), "internal")
 
@@ -173,11 +183,16 @@ class _Counting(logging.Handler):
         self._errors = errors
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._errors.labels(_kind(record.name)).inc()
+        self._errors.labels(_kind(record)).inc()
 
 
-def _kind(logger: str) -> str:
+def _kind(record: logging.LogRecord) -> str:
+    """By the exception that it tells of, else by who tells."""
+    told = [*(record.args or ()), (record.exc_info or (None, None))[1]]
+    for error, kind in _CAUSES.items():
+        if any(isinstance(each, error) for each in told):
+            return kind
     for name, kind in _KINDS.items():
-        if logger == name or logger.startswith(f"{name}."):
+        if record.name == name or record.name.startswith(f"{name}."):
             return kind
     return "internal"

@@ -31,7 +31,7 @@ def author(interaction: Interaction) -> Author:
         user_id=interaction.user.id,
         channel_id=interaction.channel_id or 0,
         guild_id=interaction.guild_id,
-        privileged=interaction.permissions.manage_guild,
+        privileged=moderates(interaction),
         roles=frozenset(role.id for role in roles),
         parent_id=getattr(interaction.channel, "parent_id", None),
         by_token=is_stranger(interaction),

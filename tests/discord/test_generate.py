@@ -152,6 +152,20 @@ async def test_moderators_may_override_undeclared_inputs_but_not_denied_ones(wor
     assert "cannot be set from Discord" in text_of(denied.message)
 
 
+async def test_in_one_of_several_servers_none_of_which_is_named_nobody_may(world: World) -> None:
+    """Anybody could bring the bot to a server of their own."""
+    elsewhere = world.discord.add_channel(world.discord.add_guild("Of their own"), "art")
+    await world.start()
+
+    asked = world.discord.slash(
+        world.mod, elsewhere, "generate", workflow="txt2img",
+        overrides='{"5": {"inputs": {"denoise": 0.5}}}',
+    )  # fmt: skip
+    await asked.answered()
+
+    assert "cannot be set from Discord" in text_of(asked.message)
+
+
 async def test_outputs_land_in_a_folder_of_the_job(world: World) -> None:
     await world.start()
 

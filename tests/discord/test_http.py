@@ -2,11 +2,13 @@
 
 import base64
 import json
+import logging
 import re
 from collections.abc import AsyncIterator
 
 import pytest
 
+from bot.errors import StoreError
 from comfy.graph import Graph
 from tests.discord.conftest import ROOT, World
 from tests.discord.http_face import Face, facing, started
@@ -361,6 +363,7 @@ async def test_metrics_count_what_happened(world: World, face: Face) -> None:
     await face.over(await face.run())
     world.comfyui.fail()
     await face.over(await face.run())
+    logging.getLogger("bot.runner").error("it waits: %s", StoreError("the database is away"))
     async with face.session.get(f"{face.root}/metrics") as answer:
         text = await answer.text()
 
@@ -376,6 +379,7 @@ async def test_metrics_count_what_happened(world: World, face: Face) -> None:
     assert value("comfycord_delivery_seconds_count") == 1
     assert value('comfycord_server_up{server="local"}') == 1
     assert value('comfycord_errors_total{kind="comfyui"}') >= 1
+    assert value('comfycord_errors_total{kind="database"}') == 1
     assert value('comfycord_discord_requests_total{status="200"}') > 0
     assert value("comfycord_discord_up") == 1
     assert "process_cpu_seconds_total" in text
