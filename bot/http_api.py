@@ -82,7 +82,8 @@ class HttpFace:
                     f"http: {host}:{port} cannot be listened on ({error.strerror}). "
                     "Choose another port."
                 ) from error
-            log.info("HTTP: http://%s:%s/api for %d members", host, port, len(self.tokens))
+            members = ", ".join(self.tokens) or "nobody"
+            log.info("http://%s:%s answers monitors, and its /api %s", host, port, members)
             yield
         finally:
             await runner.cleanup()

@@ -16,6 +16,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -58,6 +59,10 @@ _CAUSES = {
     OSError: "internal",  # a full disk
 }
 KINDS = (*dict.fromkeys(_KINDS.values()), "internal")
+
+
+# When each counter began: a second series that nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
