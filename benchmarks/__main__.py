@@ -21,6 +21,7 @@ BESIDE = "requests"
 NAMES = (
     "completion", "frames", "memory", "answers", "waiting", "restart", "throughput", "scheduling",
     "sharing", "expected", "gap", "channels", "recovery", "watching", "scale",
+    "story",
 )  # fmt: skip
 ABOUT = """# What it costs
 

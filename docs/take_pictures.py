@@ -8,81 +8,29 @@ Needs a Chromium or Chrome on the PATH. The pictures land in `docs/pictures`.
 import argparse
 import asyncio
 import re
-import shutil
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from bot.languages import Language, language
+from tests.browser.page import (
+    MEMBER,
+    MODERATOR,
+    PICTURE,
+    begin,
+    chromium,
+    click,
+    command,
+    demo,
+    fill,
+    look_as,
+    opened,
+    pictures,
+)
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE / "examples"
-MEMBER, MODERATOR = "Alice", "Mia (mod)"
-PICTURE = "img[src*=blob], .media-gallery img, article img"
 SHOWN = "[...document.querySelectorAll('.media-gallery img, article img')]"
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run", "--disable-quic")  # fmt: skip
-
-
-@asynccontextmanager
-async def demo(server: str | None = None, language: str = "en-US") -> AsyncIterator[str]:
-    """The address of a running demo."""
-    flags = ["--language", language, *(["--server", server] if server else [])]
-    command = [sys.executable, "-m", "bot", "demo", "--no-browser", *flags]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(30):
-            while not (
-                found := re.search(r"http://\S+", (await process.stdout.readline()).decode())
-            ):
-                pass
-        yield found[0]
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def command(page: Page, name: str, /, **options: str | Path) -> None:
-    """Type a slash command the way a person does; a path is a file to upload."""
-    await begin(page, name)
-    for option, value in options.items():
-        await fill(page, option, value)
-    sent = page.locator("#channel-composer-input")
-    while not await sent.is_visible():  # a click may only close the suggestions
-        await page.get_by_role("button", name=re.compile("^send", re.IGNORECASE)).last.click()
-        await page.wait_for_timeout(500)
-
-
-async def begin(page: Page, name: str) -> None:
-    await page.locator("#channel-composer-input").click()
-    await page.keyboard.type(f"/{name}", delay=20)
-    await page.get_by_role("option", name=f"/{name}").first.wait_for()
-    await page.keyboard.press("Enter")
-
-
-async def fill(page: Page, option: str, value: str | Path) -> None:
-    field = page.locator(f'input[data-option="{option}"]')
-    if not await field.count():
-        more = page.get_by_text(re.compile(r"^\+\d+ more$"))
-        if await more.count():
-            await more.click()
-        named = page.locator("[role=option]", has_text=re.compile(rf"^{option}\b"))
-        await named.first.click()
-    if isinstance(value, Path):
-        await field.set_input_files(value)
-        await page.get_by_text(value.name).last.wait_for()
-        return
-    await field.press_sequentially(value, delay=10)
-    await page.wait_for_timeout(300)
-
-
-async def look_as(page: Page, person: str) -> None:
-    await page.locator("#viewer-picker").select_option(label=person)
-    await page.wait_for_timeout(500)
 
 
 async def shoot(page: Page, path: Path) -> None:
@@ -187,18 +135,6 @@ async def choose(page: Page, option: str) -> None:
     await page.keyboard.press("Enter")
 
 
-async def pictures(page: Page, number: int, t: Language) -> None:
-    """Until so many stand there, and nothing is at work."""
-    await expect(page.locator(PICTURE)).to_have_count(number)
-    await expect(page.get_by_role("button", name=t("Cancel"), exact=True)).to_have_count(0)
-
-
-async def click(page: Page, label: str) -> None:
-    """The newest button of that name in a message."""
-    await page.wait_for_timeout(500)
-    await page.get_by_role("button", name=label, exact=True).last.click()
-
-
 async def moderator(page: Page, folder: Path) -> None:
     """The moderators' guide: three files in, a parameter hidden, one replaced and restored."""
     await look_as(page, MODERATOR)
@@ -231,9 +167,9 @@ async def moderator(page: Page, folder: Path) -> None:
     await page.keyboard.press("Escape")
     await page.reload()
     for name in ("landscape", "kite", "poster"):
-        pictures = await page.locator(PICTURE).count()
+        before = await page.locator(PICTURE).count()
         await command(page, "generate", workflow=name, prompt="a harbour in the evening")
-        await expect(page.locator(PICTURE)).to_have_count(pictures + 1)
+        await expect(page.locator(PICTURE)).to_have_count(before + 1)
     await take(page, folder / "9-poster.png")
 
 
@@ -242,10 +178,7 @@ async def main() -> None:
     arguments.add_argument("--server")
     arguments.add_argument("--to", type=Path, default=HERE / "pictures")
     chosen = arguments.parse_args()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=QUIET
-        )
+    async with chromium() as browser:
         async with demo(chosen.server) as url, opened(browser, url) as page:
             await member(page, chosen.to, painted=chosen.server is None)
         if chosen.server is not None:
@@ -256,17 +189,6 @@ async def main() -> None:
             folder.mkdir(exist_ok=True)
             async with demo(language=code) as url, opened(browser, url) as page:
                 await evening(page, folder, language(code))
-        await browser.close()
-
-
-@asynccontextmanager
-async def opened(browser: Browser, url: str) -> AsyncIterator[Page]:
-    page = await browser.new_page(viewport={"width": 1000, "height": 820})
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
-    await page.goto(url)
-    yield page
-    await page.close()
 
 
 if __name__ == "__main__":

@@ -172,15 +172,15 @@ def test_every_permission_is_in_the_page_on_security() -> None:
 def test_the_container_of_the_guide_is_whole() -> None:
     (service,) = yaml.safe_load(read("docs/examples/compose.yaml"))["services"].values()
     dockerfile = read("Dockerfile")
-    (url,) = re.findall(r"http://127\.0\.0\.1:(\d+)(/\w+)", service["healthcheck"]["test"][3])
+    (health,) = re.findall(r"HEALTHCHECK .*?CMD (\[.*\])", dockerfile.replace("\\\n", ""))
+    *_, code = json.loads(health)
     named = {each.partition(":")[0] for each in service["volumes"]}
 
     assert service["env_file"] == ".env"
     assert service["extra_hosts"] == ["host.docker.internal:host-gateway"]
     assert "//host.docker.internal:" in service["environment"]["COMFYUI_BASE_URL"]
-    assert url == ("8190", "/healthz")
-    assert url[1] in ROUTES
-    compile(service["healthcheck"]["test"][3], "healthcheck", "exec")
+    assert "/healthz" in code
+    compile(code, "healthcheck", "exec")
     assert named == {"./config.yaml", "workflows", "data"}
     assert f"WORKDIR {service['volumes'][0].split(':')[1].rpartition('/')[0]}" in dockerfile
     assert "docker compose exec bot comfycord check" in read("docs/guide.md")
