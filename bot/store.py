@@ -182,7 +182,8 @@ class Store(Turns, People):
 
     async def numbers(self) -> dict[str, int]:
         """How many have not ended, by state; of all processes."""
-        waiting = sa.select(jobs.c.state, sa.func.count()).where(is_pending).group_by(jobs.c.state)
+        pending = sa.literal(str(JobState.PENDING))
+        waiting = sa.select(pending, sa.func.count()).select_from(jobs).where(is_pending)
         sent = sa.select(jobs.c.state, sa.func.count()).where(is_unfinished)
         sent = sent.where(jobs.c.state.in_(OPEN_STATES)).group_by(jobs.c.state)
         rows: Any = (await self._execute(sa.union_all(waiting, sent))).all()

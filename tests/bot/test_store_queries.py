@@ -57,6 +57,15 @@ async def test_a_request_with_everything_comes_back_as_it_was(store: Store) -> N
     assert await store.get(request.id) == Job(request=request)
 
 
+async def test_what_has_not_ended_is_counted_by_state(store: Store) -> None:
+    for number, state in enumerate([S.PENDING, S.PENDING, S.RUNNING, S.EXECUTED, S.POSTED], 1):
+        await kept(store, number, state, told=state is S.POSTED)
+    await kept(store, 6, message_id=None)  # Discord does not show it yet
+    await kept(store, 7, S.FAILED)  # it ended, and its person is about to be told
+
+    assert await store.numbers() == {"pending": 2, "running": 1, "executed": 1}
+
+
 # A database of before
 
 
