@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from bot import journal
 from bot.config import Config
-from bot.errors import UserError
+from bot.errors import Busy, UserError
 from bot.estimates import UNKNOWN_SECONDS, Estimates
 from bot.fairness import Share, share_of
 from bot.jobs import Job, Request
@@ -46,15 +46,13 @@ class Acceptance:
         Raises `UserError`. It is no job until it is acknowledged: see `Store.acknowledge`.
         """
         if not self._servers:
-            raise UserError(
-                say("No ComfyUI server is set up yet. An admin adds one to config.yaml.")
-            )
+            raise Busy(say("No ComfyUI server is set up yet. An admin adds one to config.yaml."))
         await self._spool.check_room()
         try:
             async with asyncio.timeout(_STORED_WITHIN):
                 return await self._stored(request, roles)
         except TimeoutError as error:
-            raise UserError(say("I am busy or being restarted. Try again in a minute.")) from error
+            raise Busy(say("I am busy or being restarted. Try again in a minute.")) from error
 
     async def _stored(self, request: Request, roles: Collection[int]) -> Place | None:
         async with self._store.accepting():

@@ -201,7 +201,6 @@ class Secrets(_Strict):
             access={each.name: _access(each, environment) for each in config.servers},
             discord_api=environment.get("COMFYCORD_DISCORD_API") or None,
             database_password=_password(config.database),
-            http_tokens=_http_tokens(config.http, environment),
         )
 
 
@@ -237,9 +236,13 @@ def _access(server: ServerSettings, environment: Mapping[str, str]) -> Access:
 
 
 def load(
-    path: Path = Path(CONFIG_FILE), environment: Mapping[str, str] = os.environ
+    path: Path = Path(CONFIG_FILE),
+    environment: Mapping[str, str] = os.environ,
+    *,
+    starting: bool = True,
 ) -> tuple[Config, Secrets]:
-    """Read once, at the start. `ConfigError` names the key, what was found and what is allowed.
+    """`ConfigError` names the key, what was found and what is allowed. *starting*: what counts at
+    the start only is asked for, too.
 
     `COMFYUI_BASE_URL` alone stands for one server named `local`, without any file.
     """
@@ -271,7 +274,11 @@ def load(
                 f"{path}: `servers[{number}].ca_file`: {server.ca_file!r} is not there "
                 "or holds no certificate."
             ) from error
-    return config, Secrets.from_environment(config, environment)
+    secrets = Secrets.from_environment(config, environment)
+    if starting:
+        tokens = _http_tokens(config.http, environment)
+        secrets = secrets.model_copy(update={"http_tokens": tokens})
+    return config, secrets
 
 
 def _server_at(base_url: str) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Database:
                     "Update the bot, or name another one."
                 ) from error
             except (sa.exc.DBAPIError, OSError) as error:
-                cause = getattr(error, "orig", error)
+                cause = _cause(error)
                 raise StoreError(f"The database {engine} cannot be opened: {cause}.") from error
             database = cls(engine)
             try:
@@ -197,8 +197,12 @@ def _worded() -> Iterator[None]:
     except _OURS:
         raise
     except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError, TimeoutError) as error:
-        cause = getattr(error, "orig", error)
-        raise StoreError(f"The database does not work now: {cause}.") from error
+        raise StoreError(f"The database does not work now: {_cause(error)}.") from error
+
+
+def _cause(error: Exception) -> str:
+    told = getattr(error, "orig", error)
+    return str(told) or type(told).__name__  # a timeout says nothing
 
 
 def _engine(url: str) -> Sqlite | Postgres:

@@ -5,7 +5,8 @@ AppError
 ├── StoreError         the database cannot be opened or is somebody else's; says what to do
 ├── InvalidTransition  a move that the table of states does not allow: a bug of ours
 └── UserError          a request that cannot be done; the message is for the person who made it
-    └── LimitReached   the same later is fine
+    ├── LimitReached   the same later is fine
+    └── Busy           it is not the person's fault; the same later is fine
 """
 
 from bot.texts import neutral
@@ -45,6 +46,10 @@ class UserError(AppError):
 
 
 class LimitReached(UserError):
+    pass
+
+
+class Busy(UserError):
     pass
 
 

@@ -5,27 +5,30 @@ in is used as a path or an address.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import yaml
 from aiohttp import web
 
 from bot import http_shapes as shapes
 from bot.acceptance import Acceptance
 from bot.config import Config
-from bot.errors import ConfigError, LimitReached, StoreError, UserError, explain
+from bot.errors import Busy, ConfigError, LimitReached, StoreError, UserError, explain
 from bot.http_members import Member, member_of
 from bot.http_shapes import Json
 from bot.jobs import Job, JobState
 from bot.metrics import Metrics
-from bot.requests import build, may_use
+from bot.requests import build, check_limits, may_use
 from bot.runner import Runner
 from bot.servers import Servers
 from bot.shelf import NOWHERE, Shelf
@@ -47,6 +50,10 @@ _WAIT_MAX = 60.0  # seconds that one request may wait
 _BEAT = 15.0  # seconds, after which a silent stream says that it lives
 _LISTED = 100  # jobs
 _CHUNK = 2**18  # bytes
+_SMALL = 2**20  # bytes of a body
+_LARGE_AT_ONCE = 2  # larger ones, which are held in memory several times over
+_STREAMS = 20  # that a member may have open at once, files among them
+_SENDING = 600.0  # seconds for one file
 _CLOSING = 1.0  # seconds that open requests get when the bot ends
 _OPEN = ("/healthz", "/readyz", "/metrics", "/api/openapi.json")  # without a token
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,6 +75,8 @@ class HttpFace:
     runner: Runner
     shelf: Shelf
     metrics: Metrics
+    _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
+    _streams: Counter[str] = field(default_factory=Counter)  # open ones, by member
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
@@ -89,12 +98,11 @@ class HttpFace:
             await runner.cleanup()
 
     async def app(self) -> web.Application:
-        largest = self.settings().limits.upload_mb * 2**20 * 4 // 3 + 2**20  # base64, and the rest
-        app = web.Application(middlewares=[_worded, self._identified], client_max_size=largest)
+        app = web.Application(middlewares=[_worded, self._identified])
         document = yaml.safe_load(await asyncio.to_thread(OPENAPI.read_text, "utf-8"))
 
         async def openapi(request: web.Request) -> web.Response:
-            return web.json_response(document)
+            return _json(document)
 
         app.add_routes(
             [
@@ -106,12 +114,12 @@ class HttpFace:
                 web.get("/api/workflows", self.workflows),
                 web.post("/api/workflow/{name}", self.run_workflow),
                 web.get("/api/task_status/{id}", self.task_status),
-                web.get("/api/task_status/{id}/events", self.events),
+                web.get("/api/task_status/{id}/events", self.events, allow_head=False),
                 web.post("/api/cancel/{id}", self.cancel),
                 web.get("/api/history", self.history),
                 web.get("/api/history/{id}", self.history_of_one),
                 web.get("/api/image/{id}", self.images),
-                web.get("/api/image/{id}/{number}", self.image),
+                web.get("/api/image/{id}/{number}", self.image, allow_head=False),
                 web.get("/api/status", self.status),
                 web.get("/api/view_queue", self.view_queue),
             ]
@@ -134,15 +142,19 @@ class HttpFace:
 
     async def healthz(self, request: web.Request) -> web.Response:
         """The process lives, and its event loop moves."""
-        return web.json_response({"status": "alive"})
+        return _json({"status": "alive"})
 
     async def readyz(self, request: web.Request) -> web.Response:
         told = {"discord": self.is_ready(), "servers": self._servers_up()}
         ready = bool(told["discord"] and told["servers"])
-        return web.json_response({"ready": ready, **told}, status=200 if ready else 503)
+        return _json({"ready": ready, **told}, status=200 if ready else 503)
 
     async def show_metrics(self, request: web.Request) -> web.Response:
-        jobs = await self.store.numbers()
+        try:
+            jobs = await self.store.numbers()
+        except StoreError as error:  # which is what the page is to tell
+            log.warning("the jobs are not counted: %s", error)
+            jobs = None
         page = self.metrics.page(jobs, self.servers.values(), discord_up=self.is_ready())
         return web.Response(body=page, headers={"Content-Type": Metrics.CONTENT_TYPE})
 
@@ -160,7 +172,7 @@ class HttpFace:
             raise web.HTTPServiceUnavailable(text="No ComfyUI server is set up.")
         server = next((each for each in named if each.up), next(iter(named)))
         stats = await server.client.raw_system_stats()
-        return web.json_response(
+        return _json(
             {
                 "status": "success",
                 "comfyui_url": f"{server.client.url}/system_stats",
@@ -172,22 +184,26 @@ class HttpFace:
         author = request[MEMBER].author()
         found = self.library.workflows
         usable = sorted(name for name, each in found.items() if may_use(each, author))
-        return web.json_response({"workflows": usable})
+        return _json({"workflows": usable})
 
     async def run_workflow(self, request: web.Request) -> web.Response:
         name, member = request.match_info["name"], request[MEMBER]
         workflow = self.library.workflows.get(name)
         if workflow is None:
             raise web.HTTPNotFound(text="There is no such workflow. GET /api/workflows lists them.")
-        body = await asyncio.to_thread(shapes.body_of, await request.read())
-        wish, files = await asyncio.to_thread(shapes.wish_of, name, body)
-        wish = replace(wish, files=await self._kept(workflow, files))
         limits, now = self.settings().limits, datetime.now(UTC)
+        check_limits(limits, await self.store.usage(member.user_id, now))  # before files are kept
+        small = request.content_length is not None and request.content_length < _SMALL
+        async with contextlib.nullcontext() if small else self._large:
+            raw = await _body(request, limits.upload_mb * 2**20 * 4 // 3 + _SMALL)  # base64
+            body = await asyncio.to_thread(shapes.body_of, raw)
+            wish, files = await asyncio.to_thread(shapes.wish_of, name, body)
+            wish = replace(wish, files=await self._kept(workflow, files))
         asked = build(workflow, wish, member.author(), limits, self.servers.nodes, now)
         await self.acceptance.accept(asked, frozenset())
         await self.store.acknowledge(asked.id, NOWHERE)
         self.runner.wake()
-        return web.json_response(shapes.accepted(asked.id, member.name))
+        return _json(shapes.accepted(asked.id, member.name))
 
     async def _kept(self, workflow: Workflow, files: Mapping[str, bytes]) -> dict[str, str]:
         parameters, kept = workflow.parameters(self.servers.nodes), {}
@@ -204,57 +220,79 @@ class HttpFace:
         """With `wait` once it is over, or after so many seconds."""
         job = await self._job(request)
         if job is None:
-            return web.json_response(shapes.not_found(), status=404)
+            return _json(shapes.not_found(), status=404)
         clock = asyncio.get_running_loop().time
         end = clock() + _seconds(request.query.get("wait", "0"))
         while not job.state.final and (left := end - clock()) > 0:
             await self.shelf.change(job.id, min(left, _LOOK))
             job = await self.store.get(job.id) or job
-        return web.json_response(await self._status(job, request))
+        return _json(await self._status(job, request))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: its status whenever that changes, until it is over."""
         job = await self._job(request)
         if job is None:
-            return web.json_response(shapes.not_found(), status=404)
+            return _json(shapes.not_found(), status=404)
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         stream = web.StreamResponse(headers=headers)
-        await stream.prepare(request)
-        clock, told, told_at = asyncio.get_running_loop().time, None, 0.0
-        while True:
-            status = await self._status(job, request)
-            if status != told:
-                told, told_at = status, clock()
-                await stream.write(f"event: status\ndata: {json.dumps(status)}\n\n".encode())
-            elif clock() - told_at > _BEAT:
-                told_at = clock()
-                await stream.write(b": still there\n\n")
-            if job.state.final:
-                return stream
-            await self.shelf.change(job.id, _LOOK)
-            job = await self.store.get(job.id) or job
+        async with self._streaming(stream, request):
+            clock, told, told_at = asyncio.get_running_loop().time, None, 0.0
+            while True:
+                status = await self._status(job, request)
+                if status != told:
+                    told, told_at = status, clock()
+                    await stream.write(f"event: status\ndata: {json.dumps(status)}\n\n".encode())
+                elif clock() - told_at > _BEAT:
+                    told_at = clock()
+                    await stream.write(b": still there\n\n")
+                if job.state.final:
+                    break
+                await self.shelf.change(job.id, _LOOK)
+                job = await self.store.get(job.id) or job
+        return stream
+
+    @asynccontextmanager
+    async def _streaming(
+        self, stream: web.StreamResponse, request: web.Request
+    ) -> AsyncIterator[None]:
+        """Once it has begun, an error cannot be answered any more: it is cut off."""
+        member = request[MEMBER].name
+        if self._streams[member] >= _STREAMS:
+            raise web.HTTPTooManyRequests(text=f"At most {_STREAMS} streams and files at once.")
+        self._streams[member] += 1
+        try:
+            await stream.prepare(request)
+            yield
+        except ConnectionResetError:
+            pass  # whoever listened went away
+        except Exception as error:
+            log.warning("an answer of %s was cut off: %s", request.path[:80], error)
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._streams[member] -= 1
 
     async def cancel(self, request: web.Request) -> web.Response:
         job = await self._job(request)
         if job is None:
-            return web.json_response(shapes.not_found(), status=404)
+            return _json(shapes.not_found(), status=404)
         if not await self.runner.cancel(job):
             raise web.HTTPConflict(text="It is too late: the task has ended.")
-        return web.json_response({"status": "success", "prompt_id": job.id})
+        return _json({"status": "success", "prompt_id": job.id})
 
     async def history(self, request: web.Request) -> web.Response:
         jobs = await self.store.recent(request[MEMBER].user_id, _LISTED)
-        return web.json_response(shapes.history_of(jobs, _root(request)))
+        return _json(shapes.history_of(jobs, _root(request)))
 
     async def history_of_one(self, request: web.Request) -> web.Response:
         """Empty for what nobody knows, as ComfyUI answers."""
         job = await self._job(request)
-        return web.json_response(shapes.history_of([job] if job else [], _root(request)))
+        return _json(shapes.history_of([job] if job else [], _root(request)))
 
     async def images(self, request: web.Request) -> web.Response:
         job = await self._done(request)
         images = shapes.images_of(job, _root(request))
-        return web.json_response({"status": "success", "images": images})
+        return _json({"status": "success", "images": images})
 
     async def image(self, request: web.Request) -> web.StreamResponse:
         """The bytes of one file, without the workflow that ComfyUI writes into it."""
@@ -263,15 +301,21 @@ class HttpFace:
             raise web.HTTPNotFound(text="The task made no file with this number.")
         one = replace(job, outputs=(job.outputs[int(number[:9])],))
         server = self.servers.get(job.server or "")
-        if server is None or not server.up:
+        if server is None:
+            raise web.HTTPGone(text="The server that has it is no longer set up.")
+        if not server.up:
             raise web.HTTPServiceUnavailable(text="The server that has it does not answer.")
         async with self.spool.fetched(one, server.client, until=datetime.now(UTC)) as (files, _):
             if not files:
+                await server.client.queue()  # `ServerError`: it only does not answer
                 raise web.HTTPGone(text="The file is no longer on the server.")
             stream = web.StreamResponse(headers=shapes.headers_of(files[0].name))
             stream.content_length = files[0].size
-            await stream.prepare(request)
-            async with opened(files[0].path, "rb") as file:
+            async with (
+                self._streaming(stream, request),
+                asyncio.timeout(_SENDING),
+                opened(files[0].path, "rb") as file,
+            ):
                 while chunk := await asyncio.to_thread(file.read, _CHUNK):
                     await stream.write(chunk)
             return stream
@@ -300,7 +344,7 @@ class HttpFace:
     async def status(self, request: web.Request) -> web.Response:
         numbers = await self.store.numbers()
         waiting = numbers.pop(JobState.PENDING, 0)
-        return web.json_response(
+        return _json(
             {
                 "status": "success",
                 "discord": self.is_ready(),
@@ -311,7 +355,7 @@ class HttpFace:
 
     async def view_queue(self, request: web.Request) -> web.Response:
         running, waiting = await self.store.on_servers(), await self.store.pending(_LISTED)
-        return web.json_response(shapes.queue_of(running, waiting, request[MEMBER].user_id))
+        return _json(shapes.queue_of(running, waiting, request[MEMBER].user_id))
 
 
 @web.middleware
@@ -322,20 +366,20 @@ async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         text, status, headers = error.text or error.reason, error.status, dict(error.headers)
         headers = {key: headers[key] for key in ("WWW-Authenticate", "Allow") if key in headers}
-        return web.json_response(shapes.error_of(text, status), status=status, headers=headers)
+        return _json(shapes.error_of(text, status), status=status, headers=headers)
     except Exception as error:
         status = _status_for(error)
         if status == 500:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path[:200])
         text = explain(error) or "Something went wrong on our side. The log has the details."
-        return web.json_response(shapes.error_of(text, status), status=status)
+        return _json(shapes.error_of(text, status), status=status)
 
 
 def _status_for(error: Exception) -> int:
     match error:
         case LimitReached():
             return 429
-        case StoreError() | ServerError():
+        case Busy() | StoreError() | ServerError():
             return 503
     return 500 if explain(error) is None else 400
 
@@ -350,5 +394,31 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _json(
+    data: Json, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    return web.json_response(data, status=status, headers=headers, dumps=shapes.to_json)
+
+
+async def _body(request: web.Request, largest: int) -> bytes:
+    """What arrives whole, unpacked."""
+    raw = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            raw += chunk
+            if len(raw) > largest:
+                raise web.HTTPRequestEntityTooLarge(largest, len(raw))
+    except (ConnectionResetError, aiohttp.ClientError, web.RequestPayloadError) as error:
+        raise web.HTTPBadRequest(text="The body did not arrive whole.") from error
+    return bytes(raw)
+
+
 def _root(request: web.Request) -> str:
-    return str(request.url.origin())
+    """The address of this face as it was asked; a proxy in front tells whether it speaks HTTPS."""
+    try:
+        origin = request.url.origin()
+    except ValueError as error:
+        raise web.HTTPBadRequest(text="The header Host holds no address.") from error
+    if request.headers.get("X-Forwarded-Proto") == "https":
+        origin = origin.with_scheme("https")
+    return str(origin)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 import mimetypes
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,17 +16,28 @@ from comfy.models import OutputFile
 from comfy.progress import RunProgress
 
 Json = dict[str, Any]
+_PIECES = 20_000
 _SIMPLE = ("prompt", "target_node", "parameters", "files")
 
 
 def body_of(raw: bytes) -> Json:
-    """`UserError` if it is no JSON object."""
+    """`UserError` if it is no JSON object, or one that keeps a processor busy.
+
+    No other thread runs while JSON is read, so millions of values would stop the bot for seconds.
+    """
+    if sum(raw.count(each) for each in (b",", b"{", b"[", b"\\")) > _PIECES:
+        raise UserError("The body has too many values.")
+
+    def no_twins(pairs: list[tuple[str, Any]]) -> Json:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise UserError("The body names something twice. Say it once.")
+        return dict(pairs)
 
     def no_constant(name: str) -> None:
         raise ValueError(f"{name} is not a number")
 
     try:
-        body = json.loads(raw or b"{}", parse_constant=no_constant)
+        body = json.loads(raw or b"{}", parse_constant=no_constant, object_pairs_hook=no_twins)
     except (ValueError, RecursionError) as error:
         raise UserError("The body is not valid JSON.") from error
     if not isinstance(body, dict):
@@ -74,6 +86,25 @@ def _bytes(name: str, value: object) -> bytes:
         return base64.b64decode(value if isinstance(value, str) else "!", validate=True)
     except (binascii.Error, ValueError) as error:
         raise UserError(f"`{name[:60]}` is a file in base64.") from error
+
+
+def to_json(data: object) -> str:
+    """Without the NaN and Infinity that ComfyUI may tell, which are no JSON."""
+    try:
+        return json.dumps(data, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data))
+
+
+def _finite(data: object) -> object:
+    match data:
+        case float() if not math.isfinite(data):
+            return None
+        case dict():
+            return {key: _finite(each) for key, each in data.items()}
+        case list() | tuple():
+            return [_finite(each) for each in data]
+    return data
 
 
 def error_of(text: str, status: int) -> Json:

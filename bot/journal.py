@@ -7,8 +7,6 @@ from bot.jobs import Job, JobState
 
 log = logging.getLogger(__name__)
 
-_ENDS_BADLY = (JobState.FAILED, JobState.EXPIRED)
-
 
 def tell(before: Job, after: Job) -> None:
     """*seconds* are those since the request, or of the run itself once that is over."""
@@ -18,8 +16,7 @@ def tell(before: Job, after: Job) -> None:
         seconds = (now - request.created_at).total_seconds()
     server = after.server or before.server
     where = f" on {server}" if server else ""
-    log.log(
-        logging.WARNING if after.state in _ENDS_BADLY else logging.INFO,
+    log.info(
         "job %s of member %s: %s%s, %.1f s",
         after.short_id,
         request.user_id,

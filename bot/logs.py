@@ -63,6 +63,8 @@ def set_up(secrets: Iterable[str], *, debug: bool, as_json: bool = False) -> Non
     handler.setFormatter((JsonLines if as_json else Redacting)(secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("discord.client").setLevel(logging.ERROR)  # we need no voice libraries
+    # What is no HTTP is answered, and no fault of ours; our own handlers log theirs.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     for name in ("bot", "cogs", "comfy"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
 

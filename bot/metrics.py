@@ -134,12 +134,12 @@ class Metrics:
         """For `Store.on_move`."""
         asked, sent, ended = after.request.created_at, after.submitted_at, after.finished_at
         match after.state:
-            case JobState.SUBMITTING if sent is not None:
-                self._waiting.observe((sent - asked).total_seconds())
+            case JobState.QUEUED if sent is not None and after.attempt == 1:
+                self._waiting.observe(_between(asked, sent))
             case JobState.EXECUTED if after.seconds is not None:
                 self._run.observe(after.seconds)
             case JobState.POSTED if ended is not None:
-                self._delivery.observe((datetime.now(UTC) - ended).total_seconds())
+                self._delivery.observe(_between(ended, datetime.now(UTC)))
         if after.state in _ENDS:
             self._ended.labels(after.state).inc()
 
@@ -167,11 +167,13 @@ class Metrics:
         self._requests.labels(str(answer.response.status)).inc()
 
     def page(
-        self, jobs: Mapping[str, int], servers: Collection[Server], *, discord_up: bool
+        self, jobs: Mapping[str, int] | None, servers: Collection[Server], *, discord_up: bool
     ) -> bytes:
-        """*jobs*: how many are in which state now."""
-        for state in OPEN:
-            self._jobs.labels(state).set(jobs.get(state, 0))
+        """*jobs*: how many are in which state now; None: nobody knows."""
+        self._jobs.clear()
+        if jobs is not None:
+            for state in OPEN:
+                self._jobs.labels(state).set(jobs.get(state, 0))
         for gauge in (self._up, self._holding, self._paused):
             gauge.clear()
         for each in servers:
@@ -189,6 +191,11 @@ class _Counting(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._errors.labels(_kind(record)).inc()
+
+
+def _between(one: datetime, other: datetime) -> float:
+    """Seconds. The machine's clock may be set back."""
+    return max(0.0, (other - one).total_seconds())
 
 
 def _kind(record: logging.LogRecord) -> str:

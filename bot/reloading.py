@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bot.config import Config, Secrets, ServerSettings, load
@@ -51,9 +52,12 @@ class Reloading:
 
     async def reload(self) -> None:
         try:
-            config, secrets = await asyncio.to_thread(load, self._path)
+            config, secrets = await asyncio.to_thread(partial(load, self._path, starting=False))
         except ConfigError as error:
             log.error("nothing was changed, as config.yaml holds a mistake: %s", error)
+            return
+        except Exception:
+            log.exception("nothing was changed, as config.yaml cannot be read")
             return
         keys = [each for each in Config.model_fields if _differ(config, self._config, each)]
         if late := [each for each in keys if each in _AT_THE_START]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from bot.errors import UserError
+from bot.errors import Busy
 from bot.jobs import Job
 from bot.metadata import strip
 from comfy.client import ComfyClient
@@ -65,7 +65,7 @@ class Spool:
         usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
         if usage.free < _ROOM:
             log.error("the disk of %s is full: no requests are taken", self._folder)
-            raise UserError(say("My disk is full, so I take no requests. Tell my owner."))
+            raise Busy(say("My disk is full, so I take no requests. Tell my owner."))
 
     @asynccontextmanager
     async def fetched(

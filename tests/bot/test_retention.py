@@ -1,6 +1,7 @@
 """What is forgotten after a while, and who may not ask."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,12 @@ ALICE, LAB, ELSEWHERE = 30, 10, 11
         (S.CANCELLED, {}),
         (S.EXPIRED, {}),
         (S.POSTED, {"by_token": True}),
+        (S.POSTED, {"user_id": -30}),
     ],
-    ids=["failed", "cancelled", "expired", "a private result"],
+    ids=["failed", "cancelled", "expired", "a private result", "a result for a script"],
 )
 async def test_what_came_to_nothing_or_was_private_is_deleted(
-    store: Store, state: S, so: dict[str, bool]
+    store: Store, state: S, so: dict[str, Any]
 ) -> None:
     picture = {InputRef("1", "image"): "0" * 32 + ".png"}
     old = await kept(store, 1, state, told=True, created_at=OLD, uploads=picture, **so)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -496,3 +497,24 @@ async def test_a_damaged_database_is_told_and_left_alone(url: str, tmp_path: Pat
 
     assert "is damaged. Put a copy of it in its place" in message
     assert path.read_bytes() == bytes(data)
+
+
+async def test_every_move_that_was_written_is_told_once(store: Store) -> None:
+    moves: list[tuple[S, S]] = []
+    store.on_move.append(lambda before, after: moves.append((before.state, after.state)))
+    job = await kept(store, 1)
+    other = await kept(store, 2)
+
+    claimed = await store.claim(job.id, "local", "prompt", NOW)
+    assert claimed is not None
+    await store.keep(claimed, replace(claimed, attempt=2))
+    queued = await store.move(claimed, S.QUEUED)
+    late = await store.move(claimed, S.CANCELLED)  # somebody was faster
+    await store.move(other, S.CANCELLED)
+
+    assert late == queued
+    assert moves == [
+        (S.PENDING, S.SUBMITTING),
+        (S.SUBMITTING, S.QUEUED),
+        (S.PENDING, S.CANCELLED),
+    ]
