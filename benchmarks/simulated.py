@@ -191,8 +191,8 @@ class Farm:
     async def _ask(self, asked: Asked) -> None:
         self.asked.append(asked)
         job = Job(request=_request(len(self.asked), asked))
-        assert await self._store.add(job.request, Share(self._cost(job)))
-        place = await self._store.place(job)
+        place = await self._store.add(job.request, lambda *_: Share(self._cost(job)))
+        assert place is not None
         asked.ahead = place.number - 1
         if (ready_at := self._line.ready_at(job, place)) is not None:
             asked.told = (ready_at - datetime.now(UTC)).total_seconds()

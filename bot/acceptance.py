@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from functools import partial
 
 from bot import journal
 from bot.config import Config
@@ -55,21 +56,23 @@ class Acceptance:
             raise Busy(say("I am busy or being restarted. Try again in a minute.")) from error
 
     async def _stored(self, request: Request, roles: Collection[int]) -> Place | None:
-        async with self._store.accepting():
-            if await self._store.banned(request.user_id, request.guild_id):
-                raise UserError(say("You may not use me here any more."))
-            usage = await self._store.usage(request.user_id, request.created_at)
-            check_limits(self._settings().limits, usage)
-            self._runner.expect(request.id)
-            if not await self._store.add(request, self._share(request, roles, usage)):
-                log.info("interaction %s came twice", request.interaction_id)
-                return None
+        self._runner.expect(request.id)
+        place = await self._store.add(request, partial(self._decide, request, roles))
+        if place is None:
+            log.info("interaction %s came twice", request.interaction_id)
+            return None
         job = Job(request=request)
         journal.tell(job, job)
-        return await self._store.place(job)
+        return place
 
-    def _share(self, request: Request, roles: Collection[int], usage: Usage) -> Share:
-        fairness = self._settings().fairness
+    def _decide(
+        self, request: Request, roles: Collection[int], banned: bool, usage: Usage
+    ) -> Share:
+        if banned:
+            raise UserError(say("You may not use me here any more."))
+        settings = self._settings()
+        check_limits(settings.limits, usage)
+        fairness = settings.fairness
         fast = fairness.fast_gpu_seconds_per_day
         return share_of(
             self._estimates.seconds(request.workflow, request.work) or UNKNOWN_SECONDS,

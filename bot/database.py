@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -158,20 +158,16 @@ class Database:
 
     # Between processes
 
-    def locked(self, key: int) -> AbstractAsyncContextManager[object]:
-        """Inside, no other process is inside."""
-        if isinstance(self._engine, Postgres):
-            return self._locked(self._engine, key)
-        return contextlib.nullcontext()
+    async def alone(self, key: int, act: Callable[[sa.Connection], _Answer]) -> _Answer:
+        """As `whole`, while nobody else with this key is inside, in no process."""
 
-    @asynccontextmanager
-    async def _locked(self, engine: Postgres, key: int) -> AsyncIterator[None]:
-        with _worded():
-            held = await engine.hold(key)
-        try:
-            yield
-        finally:
-            await engine.let_go(held)
+        def locked(connection: sa.Connection) -> _Answer:
+            if self.shared:
+                connection.execute(lock(key))
+            return act(connection)
+
+        async with self._writing:
+            return await self.whole(locked)
 
     async def tell(self, what: str) -> None:
         """Everybody who listens, this process too. Lost where nobody does."""

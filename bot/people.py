@@ -52,11 +52,7 @@ class People:
 
     async def banned(self, user_id: int, guild_id: int | None) -> bool:
         """From this Discord server; outside of one, from any."""
-        where = bans.c.user_id == user_id
-        if guild_id is not None:
-            where &= bans.c.guild_id == guild_id
-        query = sa.select(sa.func.count()).select_from(bans).where(where)
-        return bool((await self._execute(query)).scalar_one())
+        return bool((await self._execute(bans_of(user_id, guild_id))).scalar_one())
 
     # Tokens of interactions, by which alone some answers are reached
 
@@ -195,6 +191,13 @@ class People:
         """Where it is a default. Jobs and the audit log keep the name of their time."""
         where = defaults.c.workflow == name
         await self._write(sa.update(defaults).where(where).values(workflow=new))
+
+
+def bans_of(user_id: int, guild_id: int | None) -> sa.Select[int]:
+    where = bans.c.user_id == user_id
+    if guild_id is not None:
+        where &= bans.c.guild_id == guild_id
+    return sa.select(sa.func.count()).select_from(bans).where(where)
 
 
 def token_of(row: sa.Row[Any]) -> Token:

@@ -1,13 +1,12 @@
 """PostgreSQL: an engine, locks that processes share, and what they tell each other."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from bot.errors import StoreError
 
@@ -53,20 +52,6 @@ class Postgres:
 
     async def close(self) -> None:
         await self.engine.dispose()
-
-    async def hold(self, key: int) -> AsyncConnection:
-        """A lock that all processes share, until `let_go`."""
-        connection = await self.engine.connect()
-        try:
-            await connection.execute(lock(key))
-        except BaseException:
-            await self.let_go(connection)
-            raise
-        return connection
-
-    async def let_go(self, held: AsyncConnection) -> None:
-        with contextlib.suppress(sa.exc.DBAPIError, OSError):
-            await held.close()
 
     def message(self, what: str) -> sa.Executable:
         return sa.select(sa.func.pg_notify(CHANNEL, what))

@@ -27,6 +27,7 @@ _PATIENCE = (1.0, 60.0)  # seconds between two tries: from, to
 _TRIES = 3
 KEPT = timedelta(days=1)  # how long a server with a result is waited for
 _ROOM = 64 * 2**20  # bytes that must be free before more is asked for
+_LOOK_EVERY = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._begun: dict[str, asyncio.Task[_Copies]] = {}
+        self._room_until = float("-inf")  # loop time, for which there is enough
 
     async def clear(self) -> None:
         def renew() -> None:
@@ -62,10 +64,14 @@ class Spool:
         await asyncio.to_thread(renew)
 
     async def check_room(self) -> None:
+        clock = asyncio.get_running_loop().time
+        if clock() < self._room_until:  # threads are busy while files are on their way
+            return
         usage = await asyncio.to_thread(shutil.disk_usage, self._folder)
         if usage.free < _ROOM:
             log.error("the disk of %s is full: no requests are taken", self._folder)
             raise Busy(say("My disk is full, so I take no requests. Tell my owner."))
+        self._room_until = clock() + _LOOK_EVERY
 
     @asynccontextmanager
     async def fetched(

@@ -1,8 +1,6 @@
 """The line: jobs that wait in our queue, in the order of their turns. SQL."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -12,16 +10,22 @@ import sqlalchemy as sa
 from bot.database import Database
 from bot.fairness import Share, fair_turn
 from bot.jobs import ON_SERVER, Job, JobState, Request
+from bot.people import bans_of
 from bot.requests import Usage
 from bot.tables import in_queue, is_pending, is_unfinished, job_of, jobs, progress_row, request_row
 
 _DAY = timedelta(days=1)
-_ACCEPTING = 1  # the key of the lock that processes share
+_ADDING = 1  # the key of the lock that processes share
 _CAME_TO_NOTHING = (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 OPEN_STATES = [state for state in JobState if not state.final]
 _IN_LINE = (jobs.c.relaxed.asc(), jobs.c.turn.asc(), jobs.c.number.asc())
 _was_sent = jobs.c.submitted_at.is_not(None)
-_DEFAULT = Share(1.0)
+Decide = Callable[[bool, Usage], Share]
+"""Whether somebody is banned, and what was asked for → the share; or an error for the person."""
+
+
+def _anybody(banned: bool, usage: Usage) -> Share:
+    return Share(1.0)
 
 
 class Place(NamedTuple):
@@ -53,7 +57,6 @@ class Turns:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._write, self._execute = database.write, database.execute
-        self._accepting = asyncio.Lock()
         self.on_move: list[Callable[[Job, Job], None]] = []
 
     def moved(self, before: Job, after: Job) -> None:
@@ -65,37 +68,29 @@ class Turns:
         """All processes, that it changed."""
         await self.database.tell(job_id)
 
-    @asynccontextmanager
-    async def accepting(self) -> AsyncIterator[None]:
-        """One request at a time, of all processes: ten at once would each see a limit unreached."""
-        async with self._accepting, self.database.locked(_ACCEPTING):
-            yield
+    async def add(self, request: Request, decide: Decide = _anybody) -> Place | None:
+        """A row for a request that is not acknowledged yet. None: this interaction is known.
 
-    async def add(self, request: Request, share: Share = _DEFAULT) -> bool:
-        """A row for a request that is not acknowledged yet. False: this interaction is known."""
-        row = request_row(request) | progress_row(Job(request=request)) | share._asdict()
-        turn = fair_turn(*await self._turns(request.user_id, relaxed=share.relaxed))
-        row |= {"turn": turn, "process": self.database.process}
+        What *decide* is told stays true until the row is there, in all processes: else ten requests
+        at once would each see a limit unreached. It runs in another thread.
+        """
+        row = request_row(request) | progress_row(Job(request=request))
+        row |= {"process": self.database.process}
+
+        def act(connection: sa.Connection) -> Place:
+            ask = connection.execute
+            banned = bool(ask(bans_of(request.user_id, request.guild_id)).scalar_one())
+            usage: Any = ask(_usage(request.user_id, request.created_at)).one()
+            share = decide(banned, Usage(*usage))
+            turns: Any = ask(_turns(request.user_id, relaxed=share.relaxed)).one()
+            turn = fair_turn(*turns)
+            ask(sa.insert(jobs).values(**row, **share._asdict(), turn=turn))
+            return _placed(ask(_places(request.id)).all())
+
         try:
-            await self._write(sa.insert(jobs).values(**row))
+            return await self.database.alone(_ADDING, act)
         except sa.exc.IntegrityError:
-            return False
-        return True
-
-    async def _turns(
-        self, user_id: int, *, relaxed: bool
-    ) -> tuple[float | None, float | None, float | None]:
-        """Of the job that was sent last, of the next one, and where this person's last one ends."""
-        lane = jobs.c.relaxed == relaxed
-        sent = sa.select(jobs.c.turn).where(_was_sent, lane).order_by(jobs.c.submitted_at.desc())
-        waiting = sa.select(jobs.c.turn).where(is_pending, lane).order_by(*_IN_LINE)
-        # What was cancelled while it waited took nothing.
-        counts = (jobs.c.user_id == user_id) & (jobs.c.state.not_in(_CAME_TO_NOTHING) | _was_sent)
-        end = jobs.c.turn + jobs.c.cost / jobs.c.weight
-        mine = sa.select(end).where(counts, lane).order_by(jobs.c.number.desc())
-        found = (each.limit(1).scalar_subquery() for each in (sent, waiting, mine))
-        row: Any = (await self._execute(sa.select(*found))).one()
-        return row[0], row[1], row[2]
+            return None
 
     async def settle(self, job: Job) -> None:
         """What it really took counts: the waiting jobs of its person move by the difference."""
@@ -165,20 +160,8 @@ class Turns:
 
     async def place(self, job: Job) -> Place:
         """Those count that Discord is about to show: of ten who ask at once each has its own."""
-        this = jobs.alias()
-        lane, turn, number = (
-            sa.select(each).where(this.c.id == job.id).scalar_subquery()
-            for each in (this.c.relaxed, this.c.turn, this.c.number)
-        )
-        earlier = (  # stretches of the index: a comparison of all three columns reads each row
-            jobs.c.relaxed < lane,
-            (jobs.c.relaxed == lane) & (jobs.c.turn < turn),
-            (jobs.c.relaxed == lane) & (jobs.c.turn == turn) & (jobs.c.number < number),
-        )
-        count, ahead = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.cost), 0.0)
-        query = sa.select(count, ahead).select_from(jobs).where(in_queue)
-        rows: Any = (await self._execute(sa.union_all(*map(query.where, earlier)))).all()
-        return Place(1 + sum(row[0] for row in rows), sum(row[1] for row in rows))
+        rows: Any = (await self._execute(_places(job.id))).all()
+        return _placed(rows)
 
     async def waiting(self, user_id: int) -> Waiting:
         """Of our own queue."""
@@ -190,21 +173,7 @@ class Turns:
 
     async def usage(self, user_id: int, now: datetime) -> Usage:
         """Jobs that Discord has not shown yet count: ten commands at once are ten."""
-        mine = jobs.c.user_id == user_id
-        day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
-        count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
-        query = sa.select(
-            *(
-                sa.select(each).select_from(jobs).where(where).scalar_subquery()
-                for each, where in (
-                    (count, mine & jobs.c.state.in_(OPEN_STATES)),
-                    (count, in_queue),
-                    (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
-                    (spent, day),
-                )
-            )
-        )
-        return Usage(*(await self._execute(query)).one())
+        return Usage(*(await self._execute(_usage(user_id, now))).one())
 
     async def most_used(
         self, guild_id: int, since: datetime, limit: int
@@ -235,3 +204,53 @@ class Turns:
     async def _count(self, *where: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(jobs).where(*where)
         return int((await self._execute(query)).scalar_one())
+
+
+def _turns(user_id: int, *, relaxed: bool) -> sa.Select[Any]:
+    """Of the job that was sent last, of the next one, and where this person's last one ends."""
+    lane = jobs.c.relaxed == relaxed
+    sent = sa.select(jobs.c.turn).where(_was_sent, lane).order_by(jobs.c.submitted_at.desc())
+    waiting = sa.select(jobs.c.turn).where(is_pending, lane).order_by(*_IN_LINE)
+    # What was cancelled while it waited took nothing.
+    counts = (jobs.c.user_id == user_id) & (jobs.c.state.not_in(_CAME_TO_NOTHING) | _was_sent)
+    end = jobs.c.turn + jobs.c.cost / jobs.c.weight
+    mine = sa.select(end).where(counts, lane).order_by(jobs.c.number.desc())
+    return sa.select(*(each.limit(1).scalar_subquery() for each in (sent, waiting, mine)))
+
+
+def _places(job_id: str) -> sa.CompoundSelect[Any]:
+    """Of what is before it: how many, and their cost."""
+    this = jobs.alias()
+    lane, turn, number = (
+        sa.select(each).where(this.c.id == job_id).scalar_subquery()
+        for each in (this.c.relaxed, this.c.turn, this.c.number)
+    )
+    earlier = (  # stretches of the index: a comparison of all three columns reads each row
+        jobs.c.relaxed < lane,
+        (jobs.c.relaxed == lane) & (jobs.c.turn < turn),
+        (jobs.c.relaxed == lane) & (jobs.c.turn == turn) & (jobs.c.number < number),
+    )
+    count, ahead = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.cost), 0.0)
+    query = sa.select(count, ahead).select_from(jobs).where(in_queue)
+    return sa.union_all(*map(query.where, earlier))
+
+
+def _placed(rows: Sequence[Any]) -> Place:
+    return Place(1 + sum(row[0] for row in rows), sum(row[1] for row in rows))
+
+
+def _usage(user_id: int, now: datetime) -> sa.Select[Any]:
+    mine = jobs.c.user_id == user_id
+    day = mine & (jobs.c.created_at > (now - _DAY).timestamp())
+    count, spent = sa.func.count(), sa.func.coalesce(sa.func.sum(jobs.c.seconds), 0.0)
+    return sa.select(
+        *(
+            sa.select(each).select_from(jobs).where(where).scalar_subquery()
+            for each, where in (
+                (count, mine & jobs.c.state.in_(OPEN_STATES)),
+                (count, in_queue),
+                (count, day & jobs.c.state.not_in(_CAME_TO_NOTHING)),
+                (spent, day),
+            )
+        )
+    )

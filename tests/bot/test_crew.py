@@ -11,11 +11,14 @@ import sqlalchemy as sa
 
 from bot import crew as crews
 from bot.crew import Crew
-from bot.errors import ConfigError
+from bot.errors import ConfigError, UserError
+from bot.fairness import Share
 from bot.jobs import JobState
 from bot.people import Token
+from bot.requests import Usage
 from bot.store import Store
 from bot.tables import processes
+from bot.turns import Place
 from tests.bot.builders import NOW
 from tests.bot.rows import ids, kept, numbered
 from tests.fakes.postgres import postgres
@@ -212,17 +215,18 @@ async def test_what_one_tells_all_hear(start: Start) -> None:
     listening.cancel()
 
 
-async def test_only_one_process_accepts_at_a_time(start: Start) -> None:
-    first, second = await start("0/2"), await start("1/2")
-    inside = asyncio.Event()
+async def test_of_many_requests_at_once_in_two_processes_a_limit_takes_its_number(
+    start: Start,
+) -> None:
+    stores = [(await start(shards)).store for shards in ("0/2", "1/2")]
 
-    async def accept() -> None:
-        async with second.store.accepting():
-            inside.set()
+    def five(banned: bool, usage: Usage) -> Share:
+        if usage.mine >= 5:
+            raise UserError("Five are the most.")
+        return Share(1.0)
 
-    async with first.store.accepting():
-        waiting = asyncio.create_task(accept())
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(inside.wait(), 0.3)
+    asked = (stores[n % 2].add(numbered(n), five) for n in range(20))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
 
-    await asyncio.wait_for(waiting, 5)
+    assert sum(isinstance(each, Place) for each in answers) == 5
+    assert sum(isinstance(each, UserError) for each in answers) == 15

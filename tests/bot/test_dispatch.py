@@ -41,7 +41,7 @@ class Line:
         for model in models:
             self.number += 1
             request = numbered(self.number, user_id=self.number, graph=graph(model))
-            assert await self.store.add(request, Share(cost, relaxed=relaxed))
+            assert await self.store.add(request, lambda *_: Share(cost, relaxed=relaxed))
             await self.store.acknowledge(request.id, self.number)
 
     async def placed(self) -> list[tuple[int, str]]:
@@ -168,7 +168,7 @@ async def test_jobs_far_behind_are_found_by_the_only_server_that_can_run_them(
     two.nodes = knowing("two", "X").nodes
     await line.ask(*["a.pt"] * 60)
     request = numbered(99, user_id=99, graph={"1": {"class_type": "X", "inputs": {}}})
-    await sqlite_store.add(request, Share(1.0))
+    await sqlite_store.add(request)
     await sqlite_store.acknowledge(request.id, 99)
 
     assert await line.placed() == [(99, "two")]

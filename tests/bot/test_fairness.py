@@ -53,7 +53,7 @@ class Line:
         for _ in range(times):
             self.number += 1
             request = numbered(self.number, user_id=user_id)
-            assert await self.store.add(request, Share(cost, **so))
+            assert await self.store.add(request, lambda *_: Share(cost, **so))
             await self.store.acknowledge(request.id, self.number)
 
     async def send(self) -> int:
