@@ -26,12 +26,12 @@ from bot.config import Config
 from bot.errors import Busy, ConfigError, LimitReached, StoreError, UserError, explain
 from bot.http_members import Member, member_of
 from bot.http_shapes import Json
-from bot.jobs import Job, JobState
+from bot.jobs import NOWHERE, Job, JobState
 from bot.metrics import Metrics
 from bot.requests import build, check_limits, may_use
 from bot.runner import Runner
 from bot.servers import Servers
-from bot.shelf import NOWHERE, Shelf
+from bot.shelf import Shelf
 from bot.spool import Spool
 from bot.store import Store
 from bot.uploads import Uploads, check_size

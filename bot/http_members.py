@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from bot.jobs import NOWHERE
 from bot.requests import Author
-from bot.shelf import NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

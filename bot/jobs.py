@@ -51,6 +51,7 @@ _NEXT: dict[JobState, set[JobState]] = {
     _S.CANCELLED: set(),
     _S.EXPIRED: set(),
 }
+NOWHERE = 0  # the id of a channel or a message where there is none: of a job asked over HTTP
 ON_SERVER = (_S.SUBMITTING, _S.QUEUED, _S.RUNNING)  # these take a slot of their server
 _WORDS = {
     _S.PENDING: "pending",

@@ -4,12 +4,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bot.jobs import Job, JobState
+from bot.jobs import NOWHERE, Job, JobState
 from bot.publisher import Publisher
 from bot.spool import SpooledFile
 from comfy.progress import RunProgress
-
-NOWHERE = 0  # the id of a message where there is none
 
 
 class Shelf(Publisher):
