@@ -41,10 +41,15 @@ async def measure() -> Report:
             await here.discord.until(lambda: all(each.executed for each in comfyui), timeout=30)
             before, began = used(here.bot.pid).cpu_seconds, time.monotonic()
             took, page = await read(session, f"http://127.0.0.1:{port}/metrics")
+            alive, _ = await read(session, f"http://127.0.0.1:{port}/healthz")
             busy = (used(here.bot.pid).cpu_seconds - before) / (time.monotonic() - began)
             jobs = sum(len(each.executed) for each in comfyui)
         bare, _ = await read_from_bare(session, page)
-    rows = [row("the bot under load", took), row("a server that only sends the bytes", bare)]
+    rows = [
+        row("/metrics under load", took),
+        row("/healthz under load", alive),
+        row("a server that only sends the bytes of /metrics", bare),
+    ]
     return Report(
         "What a monitor waits for",
         f"`/metrics` read {TIMES} times, {EVERY} s apart, with {WAITING:,} jobs waiting and "

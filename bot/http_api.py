@@ -27,7 +27,7 @@ from bot.errors import Busy, ConfigError, LimitReached, StoreError, UserError, e
 from bot.http_members import Member, member_of
 from bot.http_shapes import Json
 from bot.jobs import NOWHERE, Job, JobState
-from bot.metrics import Metrics
+from bot.metrics import Latest, Metrics
 from bot.requests import build, check_limits, may_use
 from bot.runner import Runner
 from bot.servers import Servers
@@ -59,7 +59,7 @@ _OPEN = ("/healthz", "/readyz", "/metrics", "/api/openapi.json")  # without a to
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HttpFace:
     """*tokens*: by member; *is_ready*: whether Discord is connected."""
 
@@ -76,7 +76,11 @@ class HttpFace:
     shelf: Shelf
     metrics: Metrics
     _large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
+    _jobs: Latest = field(init=False)
     _streams: Counter[str] = field(default_factory=Counter)  # open ones, by member
+
+    def __post_init__(self) -> None:
+        self._jobs = Latest(lambda: self.store.numbers())
 
     @asynccontextmanager
     async def serving(self, host: str, port: int) -> AsyncIterator[None]:
@@ -96,6 +100,7 @@ class HttpFace:
             yield
         finally:
             await runner.cleanup()
+            await self._jobs.close()
 
     async def app(self) -> web.Application:
         app = web.Application(middlewares=[_worded, self._identified])
@@ -150,11 +155,7 @@ class HttpFace:
         return _json({"ready": ready, **told}, status=200 if ready else 503)
 
     async def show_metrics(self, request: web.Request) -> web.Response:
-        try:
-            jobs = await self.store.numbers()
-        except StoreError as error:  # which is what the page is to tell
-            log.warning("the jobs are not counted: %s", error)
-            jobs = None
+        jobs = await self._jobs.get()
         page = self.metrics.page(jobs, self.servers.values(), discord_up=self.is_ready())
         return web.Response(body=page, headers={"Content-Type": Metrics.CONTENT_TYPE})
 

@@ -1,8 +1,9 @@
 """What a monitor reads at /metrics, in the format of Prometheus."""
 
+import asyncio
 import importlib.metadata
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -25,6 +26,9 @@ from bot.jobs import Job, JobState
 from bot.servers import Server
 from comfy.errors import ServerError
 
+log = logging.getLogger(__name__)
+
+_MOMENT = 0.005  # seconds
 OPEN = (
     JobState.PENDING,
     JobState.SUBMITTING,
@@ -182,6 +186,34 @@ class Metrics:
             self._paused.labels(each.name).set(each.paused)
         self._discord_up.set(discord_up)
         return generate_latest(self.registry)
+
+
+class Latest:
+    """What the database counts, or counted last: a monitor waits for it a moment only."""
+
+    def __init__(self, count: Callable[[], Awaitable[Mapping[str, int]]]) -> None:
+        self._count = count
+        self._counting: asyncio.Task[None] | None = None
+        self._known: Mapping[str, int] | None = None
+
+    async def get(self) -> Mapping[str, int] | None:
+        """None: nobody knows."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._renew())
+        await asyncio.wait([self._counting], timeout=_MOMENT)
+        return self._known
+
+    async def _renew(self) -> None:
+        try:
+            self._known = await self._count()
+        except StoreError as error:  # which is what the page is to tell
+            log.warning("the jobs are not counted: %s", error)
+            self._known = None
+
+    async def close(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
 
 
 class _Counting(logging.Handler):

@@ -359,13 +359,19 @@ async def test_monitors_need_no_token(world: World, face: Face) -> None:
         assert await answer.json() == {"status": "alive"}
 
 
+async def page(face: Face) -> str:
+    async with face.session.get(f"{face.root}/metrics") as answer:
+        return await answer.text()
+
+
 async def test_metrics_count_what_happened(world: World, face: Face) -> None:
     await face.over(await face.run())
     world.comfyui.fail()
     await face.over(await face.run())
     logging.getLogger("bot.runner").error("it waits: %s", StoreError("the database is away"))
-    async with face.session.get(f"{face.root}/metrics") as answer:
-        text = await answer.text()
+    text = await page(face)
+    while "comfycord_jobs{" not in text:  # the database was asked a moment ago
+        text = await page(face)
 
     def value(sample: str) -> float:
         (found,) = re.findall(rf"^{re.escape(sample)} (\S+)$", text, re.M)

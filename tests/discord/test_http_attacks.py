@@ -271,6 +271,25 @@ async def test_a_database_that_is_away_is_seen(
     assert again['comfycord_errors_total{kind="database"}'] >= 1
 
 
+async def test_a_monitor_does_not_wait_for_the_database(
+    world: World, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = asyncio.Event()
+
+    async def numbers() -> dict[str, int]:
+        await locked.wait()
+        return {"pending": 7}
+
+    monkeypatch.setattr(world.bot.store, "numbers", numbers)
+
+    before = await metrics(face)
+    locked.set()
+    after = await metrics(face)
+
+    assert 'comfycord_jobs{state="pending"}' not in before
+    assert after['comfycord_jobs{state="pending"}'] == 7
+
+
 async def test_a_new_member_keeps_no_other_change_from_counting(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
