@@ -18,7 +18,7 @@ async def test_whatever_is_sent_is_answered_as_the_document_says(world: World) -
         command = (
             sys.executable, "-m", "schemathesis.cli", "run", f"{root}/api/openapi.json",
             "--header", f"Authorization: Bearer {TOKENS['website']}",
-            "--seed", "1", "--max-examples", "10", "--no-color",
+            "--seed", "1", "--max-examples", "5", "--no-color",
                 # What a workflow takes is not in the document: most values are rightly refused.
                 "--exclude-checks", "positive_data_acceptance",
         )  # fmt: skip

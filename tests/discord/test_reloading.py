@@ -135,7 +135,7 @@ async def test_a_server_that_moved_is_found_at_its_new_address(world: World) -> 
 
 
 async def test_under_load_nothing_is_lost(world: World, log: pytest.LogCaptureFixture) -> None:
-    """A mistake, a new server and a removed one while thirty jobs of five people wait and run."""
+    """A mistake, a new server and a removed one while fifteen jobs of five people wait and run."""
     people = [world.discord.add_user(f"person{number}") for number in range(5)]
     limits = {"jobs_per_user": 6}
     async with FakeComfyUI(pace=Pace(0, 0)) as other:
@@ -147,7 +147,7 @@ async def test_under_load_nothing_is_lost(world: World, log: pytest.LogCaptureFi
             await world.discord.slash(
                 person, world.channel, "generate", workflow="postcard", prompt=f"cat {number}"
             ).answered()
-            for number in range(6)
+            for number in range(3)
             for person in people
         ]
         await world.until(world.comfyui.held.is_set)
@@ -164,4 +164,4 @@ async def test_under_load_nothing_is_lost(world: World, log: pytest.LogCaptureFi
             await world.posted(each)
         await world.until(lambda: list(world.bot.servers) == ["new"])
         executed = [*world.comfyui.executed, *other.executed]
-    assert len(executed) == len(set(executed)) == len(asked) == 30
+    assert len(executed) == len(set(executed)) == len(asked) == 15
