@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,13 +33,13 @@ ENGLISH = language("en-US")
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    """Its console may tell of no error."""
+    """Its console may tell of no error, but of a preview that the next one has replaced."""
     errors: list[str] = []
 
     def heard(message: ConsoleMessage) -> None:
-        for_the_tab = message.location["url"].endswith("/favicon.ico")
-        if message.type == "error" and not for_the_tab:
-            errors.append(message.text)
+        path = urlsplit(message.location["url"]).path
+        if message.type == "error" and not path.startswith(("/favicon.ico", "/api/assets/")):
+            errors.append(f"{message.text} {path}")
 
     async with chromium() as browser, demo() as url, opened(browser, url) as page:
         page.on("console", heard)
