@@ -6,7 +6,6 @@ in is used as a path or an address.
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
 from collections import Counter
@@ -242,7 +241,9 @@ class HttpFace:
                 status = await self._status(job, request)
                 if status != told:
                     told, told_at = status, clock()
-                    await stream.write(f"event: status\ndata: {json.dumps(status)}\n\n".encode())
+                    await stream.write(
+                        f"event: status\ndata: {shapes.to_json(status)}\n\n".encode()
+                    )
                 elif clock() - told_at > _BEAT:
                     told_at = clock()
                     await stream.write(b": still there\n\n")

@@ -29,14 +29,8 @@ from comfy.errors import ServerError
 log = logging.getLogger(__name__)
 
 _MOMENT = 0.005  # seconds
-OPEN = (
-    JobState.PENDING,
-    JobState.SUBMITTING,
-    JobState.QUEUED,
-    JobState.RUNNING,
-    JobState.EXECUTED,
-)
-_ENDS = (JobState.POSTED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
+OPEN = [each for each in JobState if not each.final]
+_ENDS = [each for each in JobState if each.final]
 _LONG = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)  # seconds
 _SHORT = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -127,8 +121,6 @@ class Metrics:
         Gauge("comfycord_build_info", "1, with the version", ["version"], registry=here).labels(
             importlib.metadata.version("comfycord")
         ).set(1)
-        for state in OPEN:
-            self._jobs.labels(state)
         for state in _ENDS:
             self._ended.labels(state)
         for kind in KINDS:
@@ -158,7 +150,7 @@ class Metrics:
             logging.getLogger().removeHandler(handler)
 
     def late(self, seconds: float) -> None:
-        """How much the event loop was, for the watchdog."""
+        """How late the event loop is, in seconds; the watchdog tells it."""
         self._lag.observe(seconds)
 
     async def answered(

@@ -210,7 +210,7 @@ SHOWN = {line: name for name in PAGES for block in shell_blocks(name) for line i
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no clone")
+        pytest.skip("this is no clone")  # but an unpacked archive, of which `git clone` makes none
     folder = tmp_path_factory.mktemp("readme") / "comfycord"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     return folder

@@ -1,6 +1,5 @@
 """`comfycord convert` and `comfycord inspect`: one workflow file and what is in it."""
 
-import gzip
 import io
 import json
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.fakes.comfyui import FakeComfyUI
 from tests.graphs import PLAIN, TXT2IMG, a_graph
 
 ROOT = Path(__file__).parents[2]
-CASES = ROOT.parent / "shared/workflow-conversion"
+CASES = ROOT / "tests/data/editor"
 RECORDED = ROOT / "tests/data/contract/object_info.json"
 KEYS = ["format", "parameters", "outputs", "missing_nodes", "missing_models", "notes"]
 
@@ -244,13 +243,10 @@ def test_inspect_goes_on_without_a_server_of_the_settings_that_is_down(
     assert found["outputs"] == [{"node_id": "2", "kind": "image"}]
 
 
-@pytest.mark.parametrize("name", ["hm_subgraph_proxy_widgets", "hm_reroute_chain"])
+@pytest.mark.parametrize("name", ["subgraph_proxy_widgets", "reroute_chain"])
 def test_inspect_reads_the_editors_format(shell: Shell, tmp_path: Path, name: str) -> None:
-    if not CASES.is_dir():
-        pytest.skip("the recorded cases are not here")
-    case = json.loads((CASES / f"cases/{name}.json").read_text())
-    packed = (CASES / f"object_info-{case['server']}.json.gz").read_bytes()
-    (tmp_path / "object_info.json").write_bytes(gzip.decompress(packed))
+    case = json.loads((CASES / f"{name}.json").read_text())
+    (tmp_path / "object_info.json").write_text(json.dumps(case["object_info"]))
     (tmp_path / "saved.json").write_text(json.dumps(case["ui"]))
     (tmp_path / "api.json").write_text(json.dumps(case["api"]))
 

@@ -733,6 +733,7 @@ def test_the_workflows_that_ship_have_these_parameters(name: str, expected: dict
 def real(name: str) -> Graph:
     path = REAL / f"{name}.json"
     if not path.exists():
+        # They are other people's files, so they are no part of this project.
         pytest.skip("the collection of workflows from real servers is not on this machine")
     return check_graph(parse_json(path.read_bytes()))
 
