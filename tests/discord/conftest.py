@@ -53,7 +53,8 @@ class World:
         bot = Comfycord(self.config(**changes), secrets, config_file=file, ready_timeout=0.05)
         task = asyncio.create_task(bot.start(TOKEN))
         self.bots.append((bot, task))
-        await self.discord.ready()
+        await self.discord.ready()  # said by Discord;
+        await bot.wait_until_ready()  # and heard
         if up:
             for server in bot.servers.values():
                 await asyncio.wait_for(server.wait_up(), 5)

@@ -1,5 +1,6 @@
 """The HTTP face: the sequence of a script, from the list of workflows to the picture."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -275,10 +276,11 @@ async def test_servers_and_queue_are_told(world: World, face: Face) -> None:
     world.comfyui.hold()
     mine = [await face.run() for _ in range(3)]
     await face.as_("nightly").run()
-    await world.comfyui.held.wait()
+    async with asyncio.timeout(10):
+        while (status := (await face.get("/api/status"))[1])["queue"]["running"] < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     _, tested = await face.get("/api/test_comfy")
-    _, status = await face.get("/api/status")
     _, queue = await face.get("/api/view_queue")
 
     assert tested["status"] == "success"
