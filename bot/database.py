@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import alembic.command
 import alembic.config
@@ -29,7 +29,12 @@ _MIGRATING = 0  # the key of the lock that processes share
 _OURS = (sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError)
 _Answer = TypeVar("_Answer")
 Write = sa.Insert | sa.Update | sa.Delete
-_Waiting = tuple[Sequence[Write], "asyncio.Future[int]"]
+
+
+class _Waiting(NamedTuple):
+    statements: Sequence[Write]
+    durable: bool
+    changed: "asyncio.Future[int]"
 
 
 class Database:
@@ -76,13 +81,17 @@ class Database:
         )
         return (await self._kept(work))()
 
-    async def write(self, *statements: Write) -> int:
-        """In one transaction; how many rows the first one changed."""
+    async def write(self, *statements: Write, durable: bool = True) -> int:
+        """In one transaction; how many rows the first one changed.
+
+        *durable*: it outlives a loss of power too, with all that was written before it. What does
+        not have to is many times faster with SQLite. Of PostgreSQL everything is durable.
+        """
         if self.shared:
             single = len(statements) == 1
             work = self._patiently(lambda connection: _written(connection, statements), single)
             return await self._kept(work)
-        mine: _Waiting = statements, asyncio.get_running_loop().create_future()
+        mine = _Waiting(statements, durable, asyncio.get_running_loop().create_future())
         self._waiting.append(mine)
         try:
             async with self._writing:
@@ -92,17 +101,17 @@ class Database:
         finally:  # whoever is cancelled before has written nothing
             if mine in self._waiting:
                 self._waiting.remove(mine)
-        return await mine[1]
+        return await mine.changed
 
     async def _commit(self, lot: list[_Waiting]) -> None:
         """Writers that waited for each other share one commit, which is what takes the time."""
 
         def commit(connection: sa.Connection) -> list[int | Exception]:
             done: list[int | Exception] = []
-            for statements, _ in lot:
+            for each in lot:
                 try:
                     with connection.begin_nested() if len(lot) > 1 else contextlib.nullcontext():
-                        done.append(_written(connection, statements))
+                        done.append(_written(connection, each.statements))
                 except _OURS as error:
                     if len(lot) == 1:
                         raise
@@ -111,10 +120,11 @@ class Database:
 
         answers: Sequence[int | Exception]
         try:
-            answers = await self._patiently(commit)
+            durable = any(each.durable for each in lot)
+            answers = await self._patiently(commit, durable=durable)
         except Exception as error:
             answers = [error] * len(lot)
-        for (_, future), answer in zip(lot, answers, strict=True):
+        for (*_, future), answer in zip(lot, answers, strict=True):
             if future.done():  # its caller was cancelled
                 continue
             if isinstance(answer, Exception):
@@ -138,7 +148,10 @@ class Database:
         return await asyncio.shield(task)
 
     async def _patiently(
-        self, act: Callable[[sa.Connection], _Answer], single: bool = False
+        self,
+        act: Callable[[sa.Connection], _Answer],
+        single: bool = False,
+        durable: bool = True,
     ) -> _Answer:
         """*single*: of one statement."""
         clock = asyncio.get_running_loop().time
@@ -146,7 +159,7 @@ class Database:
         while True:
             try:
                 with _worded():
-                    return await self._engine.transact(act, single=single)
+                    return await self._engine.transact(act, single=single, durable=durable)
             except StoreError as error:
                 if self._closed or "locked" not in str(error) or clock() > end:
                     raise

@@ -41,9 +41,10 @@ class Postgres:
         return self._url.render_as_string(hide_password=True)
 
     async def transact(
-        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False
+        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False, durable: bool = True
     ) -> _Answer:
-        """*single*: of one statement, which needs no BEGIN and COMMIT, so one trip."""
+        """*single*: of one statement, which needs no BEGIN and COMMIT, so one trip. All are
+        *durable*, as the server's `synchronous_commit` has it: not to be takes a trip more."""
         if single:
             async with self._autocommit.connect() as connection:
                 return await connection.run_sync(act)

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from bot.jobs import Job
 from bot.metadata import strip
 from comfy.client import ComfyClient
 from comfy.errors import FileGone, ServerError, ServerUnavailable
-from comfy.files import opened
+from comfy.files import ended
 from comfy.models import OutputFile
 from comfy.phrases import say
 
@@ -108,24 +109,18 @@ class Spool:
                 await asyncio.to_thread(shutil.rmtree, copies.folder, ignore_errors=True)
 
     async def _copies(self, job: Job, client: ComfyClient | None, until: datetime) -> "_Copies":
-        making = asyncio.create_task(asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
-        try:
-            folder = Path(await asyncio.shield(making))
-        except asyncio.CancelledError:
-            shutil.rmtree(await making, ignore_errors=True)
-            raise
+        folder = self._folder / str(uuid.uuid4())
         files: list[SpooledFile] = []
         lost: list[str] = []
         try:
             for number, file in enumerate(job.outputs):
                 assert client is not None
-                copy = await self._patiently(client, file, folder / f"{number}", until)
+                copying = _Copying(client, file, folder / f"{number}", job.request.keep_metadata)
+                copy = await _patiently(copying, until)
                 if copy is None:
                     lost.append(file.filename)
-                    continue
-                if not job.request.keep_metadata:
-                    copy = replace(copy, size=await asyncio.to_thread(_stripped, copy.path))
-                files.append(copy)
+                else:
+                    files.append(copy)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -140,44 +135,58 @@ class Spool:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _patiently(
-        self, client: ComfyClient, file: OutputFile, path: Path, until: datetime
-    ) -> SpooledFile | None:
-        delay, refused = _PATIENCE[0], 0
-        while True:
-            try:
-                return await self._fetch(client, file, path)
-            except FileGone as error:
-                log.warning("%s", error)
-                return None
-            except ServerError as error:
-                log.warning("%s is not fetched yet: %s", file.filename, error)
-                refused += not isinstance(error, ServerUnavailable)
-                if refused >= _TRIES or datetime.now(UTC) > until:
-                    return None
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _PATIENCE[1])
 
-    async def _fetch(self, client: ComfyClient, file: OutputFile, path: Path) -> SpooledFile:
-        size, begin = 0, b""
-        async with client.view(file) as stream, opened(path, "wb") as target:
-            buffer = bytearray()
+class _Copying(NamedTuple):
+    client: ComfyClient
+    file: OutputFile
+    path: Path
+    keep_metadata: bool
+
+    async def done(self) -> SpooledFile:
+        size, buffer = 0, bytearray()
+        async with self.client.view(self.file) as stream:
             async for chunk in stream.iter_any():
-                size += len(chunk)
-                begin = begin or chunk
+                if not size:
+                    self._check(chunk)
                 buffer += chunk
+                size += len(chunk)
                 if len(buffer) >= _CHUNK:
-                    await asyncio.to_thread(target.write, buffer)
+                    await ended(self._write, buffer, size)
                     buffer = bytearray()
-            await asyncio.to_thread(target.write, buffer)
         if size == 0:
-            raise ServerError(f"{client.url} sent an empty {file.filename}")
-        if begin.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-            raise ServerError(f"{client.url} sent a web page for {file.filename}")  # a login, say
-        return SpooledFile(path, file.filename, size)
+            raise ServerError(f"{self.client.url} sent an empty {self.file.filename}")
+        return SpooledFile(self.path, self.file.filename, await ended(self._finish, buffer, size))
+
+    def _check(self, begin: bytes) -> None:
+        if begin.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):  # a login, say
+            raise ServerError(f"{self.client.url} sent a web page for {self.file.filename}")
+
+    def _write(self, buffer: bytearray, size: int) -> None:
+        """*size*: of all until here."""
+        self.path.parent.mkdir(exist_ok=True)
+        with self.path.open("wb" if size == len(buffer) else "ab") as file:
+            file.write(buffer)
+
+    def _finish(self, buffer: bytearray, size: int) -> int:
+        """What people may have of it; its bytes then."""
+        self._write(buffer, size)
+        if not self.keep_metadata:
+            strip(self.path)
+        return self.path.stat().st_size
 
 
-def _stripped(path: Path) -> int:
-    """Its size then."""
-    strip(path)
-    return path.stat().st_size
+async def _patiently(copying: _Copying, until: datetime) -> SpooledFile | None:
+    delay, refused = _PATIENCE[0], 0
+    while True:
+        try:
+            return await copying.done()
+        except FileGone as error:
+            log.warning("%s", error)
+            return None
+        except ServerError as error:
+            log.warning("%s is not fetched yet: %s", copying.file.filename, error)
+            refused += not isinstance(error, ServerUnavailable)
+            if refused >= _TRIES or datetime.now(UTC) > until:
+                return None
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, _PATIENCE[1])

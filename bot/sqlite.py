@@ -47,11 +47,17 @@ class Sqlite:
         return str(self._url)
 
     async def transact(
-        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False
+        self, act: Callable[[sa.Connection], _Answer], *, single: bool = False, durable: bool = True
     ) -> _Answer:
+        """*durable* False: the death of the process takes nothing from it, that of the machine may
+        take the last ones, as a whole. https://sqlite.org/pragma.html#pragma_synchronous"""
+
         def work() -> _Answer:
-            with self.engine.begin() as connection:
-                return act(connection)
+            with self.engine.connect() as connection:
+                raw: Any = connection.connection.driver_connection
+                raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                with connection.begin():
+                    return act(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -110,7 +116,6 @@ def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA secure_delete=ON")
     cursor.execute(f"PRAGMA cache_size=-{_CACHE}")
     cursor.close()

@@ -18,6 +18,7 @@ from bot.turns import OPEN_STATES, Turns
 from bot.wishes import Wish
 
 _FINAL_STATES = [state for state in JobState if state.final]
+_TOLD_AGAIN = (JobState.QUEUED, JobState.RUNNING, JobState.EXECUTED)  # by the server
 _RUNS = 2000  # of the latest ends, from which is learned how long jobs take
 
 
@@ -55,7 +56,8 @@ class Store(Turns, People):
     async def save(self, before: Job, after: Job) -> bool:
         """False: somebody moved the job in the meantime (a cancel), and nothing was written.
 
-        A job that leaves our queue is from then on this process's to follow.
+        A job that leaves our queue is from then on this process's to follow. What the server tells
+        again after a loss of power is not waited for until it is on the disk.
         """
         row = progress_row(after)
         if before.state is JobState.PENDING:
@@ -63,7 +65,8 @@ class Store(Turns, People):
         result = await self._write(
             sa.update(jobs)
             .where(jobs.c.id == before.id, jobs.c.state == before.state)
-            .values(**row)
+            .values(**row),
+            durable=after.state not in _TOLD_AGAIN or len(after.messages) > 1,
         )
         if result == 1 and after.state is not before.state:
             self.moved(before, after)

@@ -1,10 +1,12 @@
-"""A database that another program locks, that is full, or where nothing can be written."""
+"""A database that another program locks, that is full, or where nothing can be written; and what a
+loss of power may take from it."""
 
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from bot.database import Database
 from bot.errors import StoreError
 from bot.jobs import JobState
 from bot.store import Store
+from tests.bot.builders import NOW
 from tests.bot.rows import kept, numbered
 
 OTHER = """
@@ -106,3 +109,55 @@ async def test_a_folder_that_is_read_only_is_named() -> None:
     with pytest.raises(StoreError, match=r"^The database sqlite:////proc/.* cannot be opened"):
         async with Store.open("sqlite:////proc/comfycord.db"):
             pass
+
+
+async def test_only_what_a_server_tells_again_does_not_wait_for_the_disk(url: str) -> None:
+    async with Database.open(url) as database:
+        store = Store(database)
+        waits: list[bool] = []
+
+        def look(connection: sa.Connection, *_: object) -> None:
+            level = connection.connection.cursor().execute("PRAGMA synchronous").fetchone()
+            waits.append(level == (2,))  # FULL
+
+        async def waited(doing: Awaitable[object]) -> bool:
+            waits.clear()
+            await doing
+            return waits[-1]
+
+        sa.event.listen(database._engine.engine, "commit", look)
+        assert await waited(store.add(numbered(1)))
+        assert await waited(store.acknowledge(numbered(1).id, 1))
+        assert await waited(store.claim(numbered(1).id, "s", "p", NOW))
+        job = await store.get(numbered(1).id)
+        assert job
+        assert not await waited(store.move(job, JobState.QUEUED))
+        assert not await waited(store.move(job.to(JobState.QUEUED), JobState.RUNNING))
+        running = job.to(JobState.QUEUED).to(JobState.RUNNING)
+        assert not await waited(store.move(running, JobState.EXECUTED))
+        executed = running.to(JobState.EXECUTED)
+        two = replace(executed, messages=(1, 2))
+        assert await waited(store.save(executed, two)), "a second message cannot be looked for"
+        assert await waited(store.move(two, JobState.POSTED))
+
+
+async def test_writers_that_share_a_commit_wait_for_the_disk_if_one_of_them_does(url: str) -> None:
+    async with Database.open(url) as database:
+        store = Store(database)
+        levels: list[object] = []
+
+        def look(connection: sa.Connection, *_: object) -> None:
+            levels.append(connection.connection.cursor().execute("PRAGMA synchronous").fetchone())
+
+        running = await kept(store, 1, JobState.QUEUED, server="s")
+        cancelled = await kept(store, 2, JobState.QUEUED, server="s")
+        sa.event.listen(database._engine.engine, "commit", look)
+        async with database._writing:
+            both = asyncio.gather(
+                store.move(running, JobState.RUNNING), store.move(cancelled, JobState.CANCELLED)
+            )
+            while len(database._waiting) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        await both
+
+    assert levels == [(2,)]
