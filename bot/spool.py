@@ -115,7 +115,7 @@ class Spool:
         try:
             for number, file in enumerate(job.outputs):
                 assert client is not None
-                copying = _Copying(client, file, folder / f"{number}", job.request.keep_metadata)
+                copying = Copying(client, file, folder / f"{number}", job.request.keep_metadata)
                 copy = await _patiently(copying, until)
                 if copy is None:
                     lost.append(file.filename)
@@ -136,7 +136,9 @@ class Spool:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-class _Copying(NamedTuple):
+class Copying(NamedTuple):
+    """One output on its way to *path*, whose folder is made."""
+
     client: ComfyClient
     file: OutputFile
     path: Path
@@ -175,7 +177,7 @@ class _Copying(NamedTuple):
         return self.path.stat().st_size
 
 
-async def _patiently(copying: _Copying, until: datetime) -> SpooledFile | None:
+async def _patiently(copying: Copying, until: datetime) -> SpooledFile | None:
     delay, refused = _PATIENCE[0], 0
     while True:
         try:

@@ -15,7 +15,7 @@ from discord.http import HTTPClient
 from discord.webhook.async_ import AsyncWebhookAdapter
 
 from bot.jobs import Job
-from bot.spool import Spool
+from bot.spool import Copying
 from bot.store import Store
 from bot.uploads import Uploads
 from comfy.client import ComfyClient
@@ -83,7 +83,7 @@ def arm(failpoint: str | None, trace: Path) -> None:
         around(ComfyClient, method, f"comfy.{method}")
     around_stream(ComfyClient, "view", "comfy.view")
     around(Uploads, "keep", "uploads.keep")
-    around(Spool, "_fetch", "spool.fetch")
+    around(Copying, "done", "spool.fetch")
     around(HTTPClient, "request", _requested)
     around(AsyncWebhookAdapter, "request", _requested)
 

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import sqlite3
-import tempfile
 import time
 from contextlib import closing
 from datetime import datetime, timedelta, tzinfo
@@ -158,23 +157,22 @@ FULL = Path("/dev/full")
 async def test_a_disk_without_room_for_a_picture_delays_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, rooms = tempfile.mkdtemp, 0
+    opened, tries = Path.open, 0
 
-    def full(**options: Any) -> str:
-        nonlocal rooms
-        rooms += 1
-        folder = made(**options)
-        if rooms < 3:
-            Path(folder, "0").symlink_to(FULL)
-        return folder
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        nonlocal tries
+        if "spool" not in path.parent.parent.name or mode != "wb":
+            return opened(path, mode, **options)
+        tries += 1
+        return opened(FULL if tries < 3 else path, mode, **options)
 
-    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    monkeypatch.setattr(Path, "open", full)
     await world.start()
 
     interaction = await world.generate()
 
     await finished(world, interaction)
-    assert rooms == 3
+    assert tries == 3
 
 
 async def test_who_has_no_room_left_takes_no_more_commands(
