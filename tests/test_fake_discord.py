@@ -356,7 +356,7 @@ async def test_an_old_token_is_refused(fd: Lab, bot: Bot) -> None:
 
 async def until_error(bot: Bot) -> int:
     """The code of the first error of a command, which comes just after the answer."""
-    await asyncio.wait_for(bot.failed.wait(), 5)
+    await asyncio.wait_for(bot.failed.wait(), 20)
     [error] = bot.errors
     assert isinstance(error, discord.HTTPException)
     return error.code

@@ -88,7 +88,7 @@ async def test_a_reset_ends_what_is_open_and_nothing_else(both: Both) -> None:
         await said(socket)
         proxy.reset()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             message = await socket.receive()
 
     assert message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
@@ -144,6 +144,6 @@ async def test_nothing_stays_behind_when_a_client_hangs_up(both: Both) -> None:
         await said(socket)
     await session.close()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while proxy.open:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -88,7 +88,7 @@ class Place:
 async def prints(place: Place, line: str, *, said: str, instead: str | None = None) -> None:
     """It ends well and prints *said*, a pattern. *instead*: what is run in its place."""
     async with place.shell(instead or line) as process:
-        out, _ = await asyncio.wait_for(process.communicate(), 30)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == 0, out.decode()
     assert re.search(said, out.decode()), out.decode()
@@ -97,7 +97,7 @@ async def prints(place: Place, line: str, *, said: str, instead: str | None = No
 async def shows_the_demo(place: Place, line: str) -> None:
     async with place.shell(f"{line} --no-browser") as process, aiohttp.ClientSession() as session:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (found := re.search(rb"http://\S+", await process.stdout.readline())):
                 pass
         async with session.get(found[0].decode()) as page:
@@ -108,14 +108,14 @@ async def shows_the_demo(place: Place, line: str) -> None:
 async def runs_the_bot(place: Place, line: str) -> None:
     """Until Ctrl-C."""
     async with place.shell(line) as process:
-        await place.discord.ready(timeout=30)
+        await place.discord.ready(timeout=60)
         await _end(process)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Ctrl-C, and all that was started ends."""
     os.killpg(process.pid, signal.SIGINT)
-    out, _ = await asyncio.wait_for(process.communicate(), 15)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode in (0, 130, -signal.SIGINT)
     assert b"Traceback" not in out
 
@@ -128,11 +128,11 @@ async def in_a_fork(place: Place, line: str, *, said: str, folder: str = "") -> 
     (place.folder / folder).mkdir(exist_ok=True)
     process = comfycord(place.folder / folder, place.environment, *arguments, log=log)
     if not arguments:
-        await place.discord.ready(timeout=30)
+        await place.discord.ready(timeout=60)
         process.send_signal(signal.SIGTERM)
 
     assert name == "comfycord"
-    assert await asyncio.wait_for(process.wait(), 30) == 0, log.read_text()
+    assert await asyncio.wait_for(process.wait(), 60) == 0, log.read_text()
     assert re.search(said, log.read_text()), log.read_text()
 
 
@@ -258,14 +258,14 @@ async def test_what_the_guide_asks_over_http_is_answered(place: Place) -> None:
     log = place.folder / "status.log"
     told = f'curl() {{ command curl -sS -w "%{{stderr}}%{{http_code}}\\n" "$@" 2>> {log}; }}\n'
     bot = comfycord(place.folder, place.environment, log=place.folder / "bot.log")
-    await place.discord.ready(timeout=30)
+    await place.discord.ready(timeout=60)
     await place.discord.until(lambda: place.discord.connected)
 
     async with place.shell(told + script) as process:
-        out, _ = await asyncio.wait_for(process.communicate(), 30)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
 
     bot.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(bot.wait(), 15) == 0
+    assert await asyncio.wait_for(bot.wait(), 60) == 0
     assert '"status": "completed"' in out.decode()
     assert "event: status\ndata: " in out.decode()
     assert (place.folder / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -45,7 +45,7 @@ class Clock:
         self.now += timedelta(**time)
 
     async def looked_at(self, times: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while self.looks < times:
                 self.looked.clear()
                 await self.looked.wait()
@@ -242,7 +242,7 @@ async def test_a_result_waits_for_the_click_that_brings_a_new_token(
     clicked = await world.asked()
 
     await world.answers.keep(world.job.id, clicked.token)
-    await asyncio.wait_for(editing, 5)
+    await asyncio.wait_for(editing, 20)
 
     assert still_waits
     assert "No luck." in texts(clicked.message)
@@ -257,7 +257,7 @@ async def test_two_that_wait_for_a_click_both_go_on(world: World) -> None:
     clicked = await world.asked()
 
     await world.answers.keep(world.job.id, clicked.token)
-    await asyncio.wait_for(asyncio.gather(editing, sending), 5)
+    await asyncio.wait_for(asyncio.gather(editing, sending), 20)
 
     assert "No luck." in texts(clicked.message)
     assert len(clicked.followups) == 1

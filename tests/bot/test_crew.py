@@ -206,12 +206,12 @@ async def test_what_one_tells_all_hear(start: Start) -> None:
     first, second = await start("0/2"), await start("1/2")
     heard: asyncio.Queue[str] = asyncio.Queue()
     listening = asyncio.create_task(second.store.database.listen(heard.put_nowait))
-    assert await asyncio.wait_for(heard.get(), 5) == ""
+    assert await asyncio.wait_for(heard.get(), 20) == ""
 
     job = await kept(first.store, 1)
     await first.store.tell(job.id)
 
-    assert [await asyncio.wait_for(heard.get(), 5) for _ in range(2)] == ["", job.id]
+    assert [await asyncio.wait_for(heard.get(), 20) for _ in range(2)] == ["", job.id]
     listening.cancel()
 
 

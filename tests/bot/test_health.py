@@ -122,7 +122,7 @@ async def test_waiting_prompts_are_counted(
     comfyui.hold()
     for _ in range(3):
         await client.queue_prompt(PLAIN, str(uuid.uuid4()), "me")
-    await asyncio.wait_for(comfyui.held.wait(), 10)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     findings = await examine_server(client, {})
 

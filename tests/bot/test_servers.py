@@ -29,7 +29,7 @@ class Bell:
         self._rung.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not condition():
                 self._rung.clear()
                 await self._rung.wait()
@@ -61,7 +61,7 @@ async def connected(
 ) -> AsyncIterator[Server]:
     server = Server("local", ComfyClient(comfyui.url, session))
     async with running(server, bell):
-        await asyncio.wait_for(server.wait_up(), 10)
+        await asyncio.wait_for(server.wait_up(), 20)
         yield server
 
 
@@ -127,7 +127,7 @@ async def test_a_server_goes_down_and_comes_back(
         down = (server.problem, server.has_room, missing_nodes(of("KSampler"), server.nodes))
         await again.start(port=port)
         try:
-            await asyncio.wait_for(server.wait_up(), 10)
+            await asyncio.wait_for(server.wait_up(), 20)
             back = (server.version, server.has_room)
         finally:
             await again.close()
@@ -253,7 +253,7 @@ async def test_a_watch_hears_the_events_of_its_prompt(
             server.watching("another", PLAIN) as other,
         ):
             await server.client.queue_prompt(PLAIN, prompt_id, server.client_id or "")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while not watch.finished:
                     watch.changed.clear()
                     await watch.changed.wait()
@@ -273,7 +273,7 @@ async def test_frames_of_others_are_nothing_heard_of_ours(
         with server.watching(prompt_id := str(uuid.uuid4()), PLAIN) as watch:
             before = server.heard_at
             await server.client.queue_prompt(PLAIN, prompt_id, server.client_id or "")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await watch.changed.wait()
 
     assert before == 0
@@ -331,7 +331,7 @@ async def test_a_lost_server_wakes_whoever_watches(
         with server.watching("prompt", PLAIN) as watch:
             comfyui.drop()
 
-            await asyncio.wait_for(watch.changed.wait(), 10)
+            await asyncio.wait_for(watch.changed.wait(), 20)
 
     assert (watch.finished, watch.disturbed) == (False, True)
 

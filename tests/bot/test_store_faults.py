@@ -36,7 +36,7 @@ async def locked(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
     )
     assert other.stdin
     assert other.stdout
-    await asyncio.wait_for(other.stdout.readline(), 10)
+    await asyncio.wait_for(other.stdout.readline(), 20)
     try:
         yield other
     finally:
@@ -55,7 +55,7 @@ async def test_a_write_waits_for_another_program_and_reads_do_not(
         assert not write.done()
 
     assert read == job
-    assert await asyncio.wait_for(write, 5)
+    assert await asyncio.wait_for(write, 20)
 
 
 async def test_a_program_that_locks_it_for_too_long_is_named_and_nothing_is_written(

@@ -62,7 +62,7 @@ async def queued(client: ComfyClient, name: str = "a8_modelfree", client_id: str
 
 
 async def ended(client: ComfyClient, prompt_id: str) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             if entry := await client.history(prompt_id):
                 return entry
@@ -273,7 +273,7 @@ async def test_a_prompt_is_queued_waits_runs_and_leaves_files(
 ) -> None:
     comfyui.hold()
     running = await queued(client)
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     waiting = await queued(client)
 
     queue = await client.queue()
@@ -328,7 +328,7 @@ async def test_a_foreign_prompt_that_cannot_be_taken_back_still_names_the_versio
 async def test_a_waiting_prompt_is_deleted(comfyui: HearingComfyUI, client: ComfyClient) -> None:
     comfyui.hold()
     await queued(client)
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     waiting = await queued(client)
 
     await client.delete_queued(waiting)
@@ -342,7 +342,7 @@ async def test_only_the_prompt_that_is_named_is_interrupted(
 ) -> None:
     comfyui.hold()
     running = await queued(client)
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     await client.interrupt(str(uuid.uuid4()))
     still = await client.queue()
@@ -537,7 +537,7 @@ async def test_a_server_that_says_nothing_times_out(
 async def events(connection: Socket) -> list[Any]:
     """All frames up to the end of a job."""
     seen: list[Any] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         async for event in connection.frames():
             seen.append(event)
             if isinstance(event, Finished):
@@ -580,7 +580,7 @@ async def test_a_frame_that_cannot_be_read_ends_the_socket(
 ) -> None:
     monkeypatch.setattr(comfy.client, "_FRAME_LIMIT", 16)
 
-    async with client.connect() as connection, asyncio.timeout(5):
+    async with client.connect() as connection, asyncio.timeout(20):
         seen = [frame async for frame in connection.frames()]
 
     assert seen == []
@@ -598,7 +598,7 @@ async def test_a_socket_is_closed_when_its_user_fails(
         await use()
 
     (socket_id,) = comfyui.client_ids
-    await asyncio.wait_for(comfyui.ended[socket_id].wait(), 5)
+    await asyncio.wait_for(comfyui.ended[socket_id].wait(), 20)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ async def queued(client: ComfyClient, client_id: str = "me") -> str:
 
 
 async def ended(client: ComfyClient, prompt_id: str) -> HistoryEntry:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             if entry := await client.history(prompt_id):
                 return entry
@@ -107,7 +107,7 @@ async def holding(comfyui: FakeComfyUI, client: ComfyClient) -> str:
     """A prompt that runs and waits."""
     comfyui.hold()
     prompt_id = await queued(client)
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     return prompt_id
 
 
@@ -246,7 +246,7 @@ async def test_rule_3_a_prompt_whose_answer_is_lost_is_found_in_the_queue_then_i
 
     with pytest.raises(ServerUnavailable):
         await client.queue_prompt(GRAPH, prompt_id, "me")
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     in_queue = prompt_id in await client.queue()
     comfyui.finish()
     entry = await ended(client, prompt_id)
@@ -303,7 +303,7 @@ async def test_rule_4_a_prompt_that_left_the_queue_is_in_history(
     prompt_id = await holding(comfyui, client)
     comfyui.finish()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             if prompt_id not in await client.queue():
                 break
@@ -372,7 +372,7 @@ async def test_rule_5_a_socket_opened_after_a_broken_one_hears_its_prompts(
         assert [frame async for frame in old.frames()][1:] == []
     async with client.connect() as new:
         prompt_id = await queued(client, new.client_id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             async for event in new.frames():
                 if event == Finished(prompt_id):
                     break
@@ -423,7 +423,7 @@ async def test_rule_6_a_socket_has_a_heartbeat_as_the_server_never_pings(
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     client = ComfyClient(f"http://127.0.0.1:{runner.addresses[0][1]}", session)
 
-    async with client.connect() as connection, asyncio.timeout(10):
+    async with client.connect() as connection, asyncio.timeout(20):
         seen = [frame async for frame in connection.frames()]
 
     gone.set()
@@ -561,7 +561,7 @@ def test_the_end_of_a_prompt_is_executing_nothing_and_not_execution_success(vers
 async def test_history_is_there_at_the_end_that_the_socket_tells(client: ComfyClient) -> None:
     async with client.connect() as connection:
         prompt_id = await queued(client, connection.client_id)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             async for event in connection.frames():
                 if event == Finished(prompt_id):
                     break
@@ -630,7 +630,7 @@ async def test_frames_nobody_knows_are_no_events_and_do_not_end_the_socket(
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     client = ComfyClient(f"http://127.0.0.1:{runner.addresses[0][1]}", session)
 
-    async with client.connect() as connection, asyncio.timeout(10):
+    async with client.connect() as connection, asyncio.timeout(20):
         seen = [frame async for frame in connection.frames()]
 
     await runner.cleanup()

@@ -25,7 +25,7 @@ def client(comfyui: FakeComfyUI, session: aiohttp.ClientSession) -> Client:
 async def test_a_held_job_waits_until_it_may_finish(client: Client, comfyui: FakeComfyUI) -> None:
     comfyui.hold()
     prompt_id = await client.post(graph_of("a1_txt2img_success"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     assert comfyui.queue.running is not None
 
     comfyui.finish()
@@ -36,7 +36,7 @@ async def test_a_held_job_waits_until_it_may_finish(client: Client, comfyui: Fak
 async def test_a_held_job_can_fail(client: Client, comfyui: FakeComfyUI) -> None:
     comfyui.hold()
     failed = await client.post(graph_of("a1_txt2img_success"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     comfyui.fail()
 
@@ -62,7 +62,7 @@ async def test_a_forgetful_server_knows_no_job_and_runs_new_ones(
     await client.history(done)
     comfyui.hold()
     await client.post(graph_of("a1_txt2img_success"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     comfyui.forget()
     comfyui.finish()

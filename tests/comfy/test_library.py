@@ -291,7 +291,7 @@ async def test_watching_goes_on_after_a_folder_could_not_be_read(
     library = Watched(tmp_path)
 
     watching = asyncio.create_task(library.watch())
-    await asyncio.wait_for(library.looked.wait(), 5)
+    await asyncio.wait_for(library.looked.wait(), 20)
     watching.cancel()
     await asyncio.wait({watching})
 
@@ -307,7 +307,7 @@ async def test_watching_goes_on_after_a_bug_and_tells_each_trouble_once(
     library.failures = [OSError("gone"), *[OSError("away")] * 3, ZeroDivisionError("a bug")]
 
     watching = asyncio.create_task(library.watch())
-    await asyncio.wait_for(library.looked.wait(), 5)
+    await asyncio.wait_for(library.looked.wait(), 20)
     watching.cancel()
     await asyncio.wait({watching})
 

@@ -292,7 +292,7 @@ async def test_a_change_is_finished_even_if_nobody_waits_for_it(library: Library
         return titled("Done")(workflow)
 
     task = asyncio.create_task(library.configure("cat", slowly))
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 20)
     task.cancel()
     await asyncio.wait({task})
     go.set()

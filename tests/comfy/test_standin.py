@@ -146,7 +146,7 @@ async def test_an_interrupt_ends_the_running_job_as_recorded(
     socket = await client.listen()
     comfyui.hold()
     prompt_id = await client.post(graph_of("e1_interrupt_global"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     await client.ask("POST", "/interrupt", json={"prompt_id": str(uuid.uuid4())})
     await client.ask("POST", "/interrupt", json={"prompt_id": prompt_id})
@@ -161,7 +161,7 @@ async def test_an_interrupt_ends_the_running_job_as_recorded(
 async def test_only_pending_jobs_can_be_deleted(client: Client, comfyui: FakeComfyUI) -> None:
     comfyui.hold()
     running, pending, last = [await client.post(graph_of("a8_modelfree")) for _ in range(3)]
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     for prompt_id in (pending, running, "unknown"):
         assert await client.ask("POST", "/queue", json={"delete": [prompt_id]}) == (200, b"")
@@ -181,7 +181,7 @@ async def test_the_queue_is_a_heap_by_number_and_the_same_id_runs_twice(
     comfyui.hold()
     graph = graph_of("a8_modelfree")
     running = await client.post(graph)
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     twice = str(uuid.uuid4())
     await client.post(graph, prompt_id=twice)
@@ -238,7 +238,7 @@ async def test_a_reconnected_client_is_told_the_running_node(
 ) -> None:
     comfyui.hold()
     await client.post(graph_of("a1_txt2img_success"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     socket = await client.listen()
 
@@ -335,7 +335,7 @@ async def test_clearing_the_queue_leaves_the_running_job(
     comfyui.hold()
     for _ in range(3):
         await client.post(graph_of("a8_modelfree"))
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     await client.ask("POST", "/queue", json={"clear": True})
 

@@ -178,7 +178,7 @@ async def test_jobs_are_listed_and_cancelled(client: Client, comfyui: FakeComfyU
     await client.history(done)
     comfyui.hold()
     running, pending = [await client.post(graph_of("a1_txt2img_success")) for _ in range(2)]
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     _, listed = await client.ask("GET", "/api/jobs")
     cancelled = [

@@ -57,7 +57,7 @@ class World:
         await bot.wait_until_ready()  # and heard
         if up:
             for server in bot.servers.values():
-                await asyncio.wait_for(server.wait_up(), 5)
+                await asyncio.wait_for(server.wait_up(), 20)
         return bot
 
     async def stop(self) -> None:
@@ -78,7 +78,7 @@ class World:
         self.comfyui.hold()
         await self.start()
         interaction = await self.generate()
-        await asyncio.wait_for(self.comfyui.held.wait(), 5)
+        await asyncio.wait_for(self.comfyui.held.wait(), 20)
         return interaction
 
     async def posted(self, interaction: Interaction) -> dict[str, bytes]:
@@ -99,13 +99,13 @@ class World:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """For what happens outside of Discord and so tells no event there."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def until_job(self, condition: Callable[[Job], object]) -> Job:
         """Alice's newest job, once *condition* holds; the database tells no event."""
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while True:
                 jobs = await self.bot.store.recent(self.alice.id, 1)
                 if jobs and condition(jobs[0]):
@@ -121,7 +121,7 @@ class World:
     async def jobs_end(self) -> None:
         """Until the jobs on their way need nothing more."""
         await self.commands_end()
-        await asyncio.wait_for(asyncio.gather(*self.bot.runner._following.values()), 5)
+        await asyncio.wait_for(asyncio.gather(*self.bot.runner._following.values()), 20)
 
     async def told(self, interaction: Interaction, words: str) -> str:
         """The text of the answer, once it says *words*."""

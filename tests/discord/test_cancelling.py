@@ -50,7 +50,7 @@ class Barrier:
         await self.opened.wait()
 
     async def hit(self) -> None:
-        await asyncio.wait_for(self.reached.wait(), 5)
+        await asyncio.wait_for(self.reached.wait(), 20)
 
 
 class SharedComfyUI(HearingComfyUI):
@@ -234,7 +234,7 @@ async def queued(shared: Shared) -> LetGo:
 
 async def running(shared: Shared) -> LetGo:
     await queued(shared)
-    await asyncio.wait_for(shared.comfyui.held.wait(), 5)
+    await asyncio.wait_for(shared.comfyui.held.wait(), 20)
     shared.comfyui.next_one()
     await shared.becomes(JobState.RUNNING)
     await shared.world.until(lambda: shared.comfyui.runs(shared.job.prompt_id))
@@ -397,7 +397,7 @@ async def test_a_prompt_is_deleted_though_the_socket_is_just_away(shared: Shared
     shared.click(shared.world.alice)
     await shared.world.told(shared.card, "Cancelled.")
     shared.comfyui._odd.clear()
-    await asyncio.wait_for(server.wait_up(), 5)
+    await asyncio.wait_for(server.wait_up(), 20)
 
     assert await asyncio.wait_for(shared.gone(), 2) < 2
 

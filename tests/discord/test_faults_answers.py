@@ -64,7 +64,7 @@ async def test_a_bot_that_ends_before_the_answer_to_a_prompt_finds_it_again(worl
     await world.start()
     spoil(world.comfyui, "/prompt", nothing, times=1)
     interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    await asyncio.wait_for(world.comfyui.held.wait(), 20)
     assert (await world.until_job(lambda job: job.prompt_id)).state is JobState.SUBMITTING
 
     await world.stop()

@@ -29,7 +29,7 @@ async def ended(world: World) -> Job:
 
 
 async def all_ended(world: World, number: int) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         while any(job.open for job in await world.bot.store.recent(world.alice.id, number)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

@@ -156,7 +156,7 @@ async def test_a_token_that_discord_takes_no_more_ends_the_bot_with_a_sentence(
     world.comfyui.finish()
 
     with pytest.raises(ConfigError, match="does not accept DISCORD_TOKEN"):
-        await asyncio.wait_for(bot, 5)
+        await asyncio.wait_for(bot, 20)
     assert sum(r.status == 401 for r in world.discord.requests) <= 3
 
 

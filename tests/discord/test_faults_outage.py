@@ -140,7 +140,7 @@ async def test_a_database_that_stays_locked_is_told_in_time_and_leaves_no_job(
         other.rollback()
 
     await world.posted(await world.generate())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await world.bot.store.unacknowledged():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert len(await world.bot.store.recent(world.alice.id, 5)) == 1

@@ -149,7 +149,7 @@ async def test_a_half_open_connection_is_given_up_and_a_new_one_brings_the_resul
     world.comfyui.hold()
     await world.start(servers=(ServerSettings(name="local", url=proxy.url),))
     interaction = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    await asyncio.wait_for(world.comfyui.held.wait(), 20)
     socket = world.bot.servers["local"].client_id
 
     proxy.freeze(new=False)

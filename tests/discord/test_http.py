@@ -276,7 +276,7 @@ async def test_servers_and_queue_are_told(world: World, face: Face) -> None:
     world.comfyui.hold()
     mine = [await face.run() for _ in range(3)]
     await face.as_("nightly").run()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while (status := (await face.get("/api/status"))[1])["queue"]["running"] < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

@@ -37,7 +37,7 @@ async def raw(face: Face, *lines: str) -> str:
     host, port = face.root.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 20)
     writer.close()
     return answer.decode()
 
@@ -185,7 +185,7 @@ async def test_a_file_is_gone_only_if_comfyui_says_so(world: World, face: Face) 
 
     away = await face.get(f"/api/image/{task}/0")
     world.comfyui.welcome()
-    await asyncio.wait_for(server.wait_up(), 5)
+    await asyncio.wait_for(server.wait_up(), 20)
     world.comfyui.files._data.clear()
     gone = await face.get(f"/api/image/{task}/0")
 

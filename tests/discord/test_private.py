@@ -119,7 +119,7 @@ async def test_before_the_token_dies_the_answer_becomes_a_button(
 ) -> None:
     interaction = await held_job(world, clock)
     clock.pass_minutes(12.5)
-    await asyncio.wait_for(looked_twice(world), 5)
+    await asyncio.wait_for(looked_twice(world), 20)
     early = text_of(interaction.message)
 
     clock.pass_minutes(1)
@@ -233,7 +233,7 @@ async def test_a_renewed_token_is_offered_a_button_again(world: World, clock: Cl
     (job,) = await world.bot.store.recent(world.alice.id, 1)
     click = world.discord.click(world.alice, interaction.message, button)
     await click.answered()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await world.bot.store.token(job.id)).token != click.token:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -287,7 +287,7 @@ async def test_a_result_that_waits_for_a_click_keeps_no_file_open(
     world.comfyui.finish()
     await world.until_job(lambda job: job.state is JobState.EXECUTED)
     folder = world.bot.config.spool
-    await asyncio.wait_for(looked_twice(world), 5)  # time enough to come to the click
+    await asyncio.wait_for(looked_twice(world), 20)  # time enough to come to the click
 
     kept = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     click = world.discord.click(world.alice, interaction.message, button)

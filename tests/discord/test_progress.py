@@ -101,7 +101,7 @@ async def looked(world: World, times: int) -> None:
 
     world.bot.store.line = counted  # type: ignore[method-assign]
     for _ in range(times):
-        await asyncio.wait_for(looks.get(), 5)
+        await asyncio.wait_for(looks.get(), 20)
     world.bot.store.line = whole  # type: ignore[method-assign]
 
 

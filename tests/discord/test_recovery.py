@@ -188,7 +188,7 @@ async def test_the_jobs_of_a_server_that_is_away_go_to_another(
         world.comfyui.hold()
         await world.start(**two_servers(world, other))
         interaction = await world.generate()
-        await asyncio.wait_for(world.comfyui.held.wait(), 5)
+        await asyncio.wait_for(world.comfyui.held.wait(), 20)
 
         world.comfyui.refuse()
         world.comfyui.drop()

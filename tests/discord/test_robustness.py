@@ -61,7 +61,7 @@ def answering(world: World, wrong: Callable[[web.Request], int | None]) -> Itera
 async def newest(world: World) -> Job:
     """Alice's newest job, once nothing more is to be done for it."""
     await world.commands_end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             (job,) = await world.bot.store.recent(world.alice.id, 1)
             if not job.open:
@@ -202,7 +202,7 @@ async def test_looks_that_fail_are_no_reason_to_send_a_prompt_again(world: World
     await world.start()
     with answering(world, wrong):
         interaction = await world.generate()
-        await asyncio.wait_for(succeeded.wait(), 5)
+        await asyncio.wait_for(succeeded.wait(), 20)
         world.comfyui.finish()
         await world.posted(interaction)
 
@@ -227,7 +227,7 @@ async def test_a_job_is_cancelled_while_nobody_can_say_whether_its_prompt_arrive
     await world.start()
     with answering(world, wrong):
         interaction = await world.generate()
-        await asyncio.wait_for(looked.wait(), 5)
+        await asyncio.wait_for(looked.wait(), 20)
         await world.comfyui.close()
         (job,) = await world.bot.store.recent(world.alice.id, 1)
 
@@ -245,7 +245,7 @@ async def test_a_waiting_prompt_that_somebody_deletes_runs_again(
     world.comfyui.hold()
     await world.start()
     first = await world.generate()
-    await asyncio.wait_for(world.comfyui.held.wait(), 5)
+    await asyncio.wait_for(world.comfyui.held.wait(), 20)
     second = await world.generate(prompt="another")
 
     async def chatter() -> None:  # of other programs at the same ComfyUI
@@ -255,7 +255,7 @@ async def test_a_waiting_prompt_that_somebody_deletes_runs_again(
 
     chat = asyncio.create_task(chatter())
     await world.commands_end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (waiting := world.comfyui.queue.pending()):
             await world.bot.store.pending(1)
     world.comfyui.queue.delete(waiting[0].prompt_id)

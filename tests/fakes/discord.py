@@ -85,7 +85,7 @@ class Interaction:
     def expired(self) -> bool:
         return self.too_old or self.fake.time() - self.sent_at >= self.fake.token_ttl
 
-    async def answered(self, timeout: float = 5.0) -> Self:
+    async def answered(self, timeout: float = 20.0) -> Self:
         """Wait for the acknowledgement, of whatever type."""
         await self.fake.until(lambda: self.acked_at is not None, timeout)
         return self
@@ -237,7 +237,7 @@ class FakeDiscord(World):
 
     # -- waiting -----------------------------------------------------------------------------
 
-    async def until(self, condition: Callable[[], T], timeout: float = 10.0) -> T:
+    async def until(self, condition: Callable[[], T], timeout: float = 20.0) -> T:
         """Wait for *condition*, looked at after everything that happens here; its true value."""
         try:
             async with asyncio.timeout(timeout):
@@ -248,7 +248,7 @@ class FakeDiscord(World):
             raise TimeoutError(f"not within {timeout} s; latest requests: {latest}") from None
         return value
 
-    async def ready(self, timeout: float = 10.0) -> None:
+    async def ready(self, timeout: float = 20.0) -> None:
         """Wait until a bot has logged in, PUT its commands and identified.
 
         Each call wants an IDENTIFY that no call before it has seen, so that after a restart it
@@ -285,7 +285,7 @@ class FakeDiscord(World):
         *,
         focused: str,
         value: str = "",
-        timeout: float = 5.0,
+        timeout: float = 20.0,
         **others: object,
     ) -> list[Json]:
         """The choices the bot offers while *value* is being typed into the option *focused*."""

@@ -82,7 +82,7 @@ class Hold:
         self._reached = asyncio.Event()
         self._released = asyncio.Event()
 
-    async def reached(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109
+    async def reached(self, timeout: float = 20.0) -> None:  # noqa: ASYNC109
         """Wait until a request is held."""
         await asyncio.wait_for(self._reached.wait(), timeout)
 

@@ -117,7 +117,7 @@ class Client:
                 return frames
 
     async def history(self, prompt_id: str) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 _, history = await self.ask("GET", f"/history/{prompt_id}")
                 if history:

@@ -21,7 +21,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 async def posted(lab: Lab, interaction: Interaction) -> Interaction:
     await interaction.answered()
-    await lab.discord.until(lambda: lab.files(interaction.message), timeout=20)
+    await lab.discord.until(lambda: lab.files(interaction.message), timeout=60)
     return interaction
 
 
@@ -41,7 +41,7 @@ async def posted_and_killed(lab: Lab) -> Interaction:
     """A result that a bot posted which was killed then."""
     bot = await lab.start()
     result = await posted(lab, await lab.generate())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not rows(lab, "select 1 from jobs where told"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await end(bot, signal.SIGKILL)
@@ -113,5 +113,5 @@ async def test_the_buttons_of_a_card_that_is_a_year_old_work(lab: Lab) -> None:
     await posted(lab, varied)
     lab.discord.click(lab.alice, result.message, button(lab, "delete"))
 
-    await lab.discord.until(lambda: len(lab.results()) == 2, timeout=20)
+    await lab.discord.until(lambda: len(lab.results()) == 2, timeout=60)
     assert await end(bot, signal.SIGTERM) == 0

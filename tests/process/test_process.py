@@ -71,13 +71,13 @@ async def test_a_kill_while_a_job_runs_costs_nothing(lab: Lab) -> None:
     lab.comfyui.hold()
     bot = await lab.start()
     interaction = await lab.generate()
-    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+    await asyncio.wait_for(lab.comfyui.held.wait(), 20)
 
     await end(bot, signal.SIGKILL)
     lab.comfyui.finish()
     bot = await lab.start()
 
-    await lab.discord.until(lambda: lab.files(interaction.message), timeout=20)
+    await lab.discord.until(lambda: lab.files(interaction.message), timeout=60)
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 1
     assert len(lab.comfyui.executed) == 1
@@ -87,7 +87,7 @@ async def test_a_kill_after_the_post_and_before_its_answer_posts_nothing_twice(l
     lab.comfyui.hold()
     bot = await lab.start()
     interaction = await lab.generate()
-    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+    await asyncio.wait_for(lab.comfyui.held.wait(), 20)
     held = lab.discord.hold("PATCH", "/channels/*/messages/*")
     lab.comfyui.finish()
     await held.reached()
@@ -103,7 +103,7 @@ async def test_a_kill_after_the_post_and_before_its_answer_posts_nothing_twice(l
     bot = await lab.start()
 
     await lab.discord.until(
-        lambda: any(r.method == "PATCH" for r in lab.discord.requests[posts:]), timeout=20
+        lambda: any(r.method == "PATCH" for r in lab.discord.requests[posts:]), timeout=60
     )
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 1
@@ -116,14 +116,14 @@ async def test_a_kill_while_jobs_wait_keeps_them_all(lab: Lab) -> None:
     lab.comfyui.hold()
     bot = await lab.start()
     interactions = [await lab.generate() for _ in range(4)]
-    await asyncio.wait_for(lab.comfyui.held.wait(), 10)
+    await asyncio.wait_for(lab.comfyui.held.wait(), 20)
 
     await end(bot, signal.SIGKILL)
     lab.comfyui.finish()
     bot = await lab.start()
 
     for each in interactions:
-        await lab.discord.until(lambda each=each: lab.files(each.message), timeout=20)
+        await lab.discord.until(lambda each=each: lab.files(each.message), timeout=60)
     assert await end(bot, signal.SIGTERM) == 0
     assert len(lab.results()) == 4
     assert len(lab.comfyui.executed) == 4

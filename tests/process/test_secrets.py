@@ -105,7 +105,7 @@ class Day:
         return bot
 
     async def logged(self, words: str, times: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (self.folder / "log").read_text().count(words) < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
@@ -117,7 +117,7 @@ class Day:
 
     async def posted(self, **options: Any) -> Interaction:
         answer = await self.ask(**options)
-        await self.discord.until(lambda: self.lab.files(answer.message), timeout=20)
+        await self.discord.until(lambda: self.lab.files(answer.message), timeout=60)
         return answer
 
     async def pass_by(self) -> None:
@@ -210,7 +210,7 @@ class Day:
         return [each for each in self.discord.requests if each.json is not None]
 
     async def told(self, jobs: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.rows("select count(*) from jobs where told") != [(jobs,)]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

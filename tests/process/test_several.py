@@ -76,14 +76,14 @@ class Lab:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """For what happens outside of Discord and so tells no event there."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def both_work(self) -> None:
         """Until each process has one of the servers."""
         connection = await asyncpg.connect(self.database)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await connection.fetchval(HAVE_SERVERS) < SHARDS:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # a database tells no event
         await connection.close()
@@ -146,7 +146,7 @@ async def test_one_that_is_killed_is_replaced_by_the_other(lab: Lab) -> None:
         each.hold()
     asked = [await lab.ask(number % SHARDS, f"u{number}") for number in range(8)]
     for each in lab.servers:
-        await asyncio.wait_for(each.held.wait(), 10)
+        await asyncio.wait_for(each.held.wait(), 20)
 
     lab.bots[1].send_signal(signal.SIGKILL)
     for each in lab.servers:
@@ -183,7 +183,7 @@ async def test_a_job_is_cancelled_by_a_process_that_does_not_run_it(lab: Lab) ->
         each.hold()
     asked = [await lab.ask(0, "alice") for _ in range(2)]
     for each in lab.servers:
-        await asyncio.wait_for(each.held.wait(), 10)
+        await asyncio.wait_for(each.held.wait(), 20)
 
     for each in asked:
         assert each.message

@@ -92,7 +92,7 @@ class Crowd:
         held = await self.posting(await self.ask())
         self.servers[0].hold()
         await self.ask(workflow="img2img", image=("a.png", PNG))
-        await asyncio.wait_for(self.servers[0].uploading.wait(), 10)
+        await asyncio.wait_for(self.servers[0].uploading.wait(), 20)
         on_servers = SLOTS * len(self.servers) - 2
         for _ in range(on_servers + waiting):
             await self.ask()
@@ -140,7 +140,7 @@ class Crowd:
         return sqlite3.connect(self.lab.folder / "data/comfycord.db", timeout=20, **options)
 
     async def until(self, condition: Any) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

@@ -106,7 +106,7 @@ class Lab:
 
     async def acknowledged(self) -> None:
         """An answer is shown a moment before its command has written its last row."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await self.bot.store.unacknowledged():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
@@ -129,7 +129,7 @@ class Lab:
             job[:] = await self.bot.store.recent(self.alice.id, 1)
             return job[0].state.final and job[0].told
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not await ended():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return job[0]
@@ -147,7 +147,7 @@ class Lab:
             jobs[:] = await self.bot.store.recent(who.id, 50)
             return len(jobs) >= number and all(each.state.final and each.told for each in jobs)
 
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while not await over():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert len(jobs) == number
@@ -217,7 +217,7 @@ async def opened(folder: Path, url: str, *, up: bool = True, **changes: Any) -> 
         bob = guild.add_member(env.create_user("bob"))
         mod = guild.add_member(env.create_user("mod"), roles=[role])
         if up:
-            await asyncio.wait_for(bot.servers["local"].wait_up(), 5)
+            await asyncio.wait_for(bot.servers["local"].wait_up(), 20)
         yield Lab(bot, env, guild, channel, alice, mod, bob, folder)
 
 
@@ -256,6 +256,6 @@ def words(message: Any) -> str:
 
 async def until(condition: Callable[[], Any]) -> None:
     """The simulated Discord tells no event, so it is looked at."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

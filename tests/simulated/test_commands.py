@@ -112,12 +112,12 @@ async def test_status_shows_the_way_of_a_job(lab: Lab, comfyui: FakeComfyUI) -> 
     nothing = await lab.alice.slash(lab.channel, "status")
     comfyui.hold()
     await lab.alice.slash(lab.channel, "generate", workflow="postcard", prompt="a cat")
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
     (job,) = await lab.bot.store.recent(lab.alice.id, 1)
 
     running = await lab.alice.slash(lab.channel, "status", job=job.short_id)
     comfyui.finish()
-    await asyncio.wait_for(asyncio.gather(*lab.bot.runner._following.values()), 5)
+    await asyncio.wait_for(asyncio.gather(*lab.bot.runner._following.values()), 20)
     completed = await lab.alice.slash(lab.channel, "status")
     choices = await lab.alice.autocomplete(lab.channel, "status", "job", "cat")
 

@@ -197,11 +197,11 @@ async def test_a_job_that_waits_runs_though_its_workflow_is_removed(
 ) -> None:
     comfyui.hold()
     await lab.told(lab.alice, "generate", prompt="a cat", workflow="postcard")
-    await asyncio.wait_for(comfyui.held.wait(), 5)
+    await asyncio.wait_for(comfyui.held.wait(), 20)
 
     await lab.manage("remove", workflow="postcard")
     comfyui.finish()
-    await asyncio.wait_for(asyncio.gather(*lab.bot.runner._following.values()), 5)
+    await asyncio.wait_for(asyncio.gather(*lab.bot.runner._following.values()), 20)
 
     (job,) = await lab.bot.store.recent(lab.alice.id, 1)
     assert job.state is JobState.POSTED

@@ -120,7 +120,7 @@ async def test_what_waits_and_runs_is_cancelled(lab: Lab, comfyui: FakeComfyUI) 
 
 async def running(lab: Lab) -> None:
     """Until Alice's first job is known to run, and the others are on their way."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             jobs = await lab.bot.store.recent(lab.alice.id, 3)
             if [each.state for each in jobs] == [S.PENDING, S.QUEUED, S.RUNNING]:
