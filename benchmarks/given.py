@@ -1,4 +1,4 @@
-"""What the reference processes share: poller.py and limit.py.
+"""What the reference processes share: poller.py, limit.py and follower.py.
 
 Such a process gets its jobs over stdin, one JSON object a line, and begins each one at once. How it
 is started: peers.py.
@@ -30,11 +30,14 @@ class Job:
     token: str
     channel: int
 
-    async def submitted(self, session: aiohttp.ClientSession, client_id: str) -> str:
-        """The id of its prompt."""
+    def graph(self) -> Any:
         graph = json.loads(_GRAPH)
         graph[_SAMPLER]["inputs"] |= {"steps": self.steps, "seed": random.getrandbits(32)}
-        body = {"prompt": graph, "client_id": client_id}
+        return graph
+
+    async def submitted(self, session: aiohttp.ClientSession, client_id: str) -> str:
+        """The id of its prompt."""
+        body = {"prompt": self.graph(), "client_id": client_id}
         async with session.post(f"{self.comfyui}/prompt", json=body) as response:
             prompt_id: str = (await response.json())["prompt_id"]
         return prompt_id

@@ -2,15 +2,17 @@
 
     uv run python -m benchmarks.requests
 
-Jobs of 3, 30 and 300 seconds, beside a poller as most bots are (poller.py). Each length has a bot
-and a poller of its own, and each of these a stand-in; all of them run at once, the short jobs again
-and again. Linux only.
+Jobs of 3, 30 and 300 seconds, beside a poller as most bots are (poller.py), and the bot's way to
+ComfyUI with nothing around it (follower.py), as a poller has nothing around it. Each length has one
+of each of its own, and each of these a stand-in; all of them run at once, the short jobs again and
+again. Linux only.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from benchmarks.lab import Lab, Used, lab
@@ -23,7 +25,7 @@ TIMES = {3: 20, 30: 4, 300: 1}  # one job after the other, by its seconds
 STEPS_PER_SECOND = 4  # each with a preview
 EDIT_EVERY = 3  # seconds, at most
 SIDE = 590  # of a picture of 1 MB
-BOT, POLLER = "the bot", "poller, once a second"
+BOT, FOLLOWER, POLLER = "the bot", "its way to ComfyUI alone", "poller, once a second"
 
 
 class Cost(NamedTuple):
@@ -36,7 +38,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two. *run*: a job of so many steps, until its picture is in Discord."""
+    """One of the three. *run*: a job of so many steps, until its picture is in Discord."""
 
     lab: Lab
     comfyui: FakeComfyUI
@@ -79,18 +81,18 @@ async def bot_side(picture: bytes) -> AsyncIterator[Side]:
 
 
 @asynccontextmanager
-async def poller_side(picture: bytes) -> AsyncIterator[Side]:
-    async with lab([stand_in(picture)]) as laboratory, peer(laboratory, "poller") as poller:
+async def peer_side(module: str, picture: bytes) -> AsyncIterator[Side]:
+    async with lab([stand_in(picture)]) as laboratory, peer(laboratory, module) as started:
         discord, (comfyui,) = laboratory.discord, laboratory.comfyui
 
         async def run(steps: int) -> None:
             before = len(discord.messages[laboratory.channel.id])
-            poller.run(comfyui.url, steps)
+            started.run(comfyui.url, steps)
             await discord.until(
                 lambda: len(discord.messages[laboratory.channel.id]) > before, timeout=600
             )
 
-        yield Side(laboratory, comfyui, lambda: poller.used, run)
+        yield Side(laboratory, comfyui, lambda: started.used, run)
 
 
 def stand_in(picture: bytes) -> FakeComfyUI:
@@ -108,27 +110,42 @@ async def measure() -> Report:
         async with make(picture) as side:
             return await side.cost(seconds)
 
-    sides = {BOT: bot_side, POLLER: poller_side}
+    sides = {
+        BOT: bot_side,
+        FOLLOWER: partial(peer_side, "follower"),
+        POLLER: partial(peer_side, "poller"),
+    }
     asked = [(seconds, who) for seconds in TIMES for who in sides]
     costs = await asyncio.gather(*(cost(sides[who], seconds) for seconds, who in asked))
     found = dict(zip(asked, costs, strict=True))
     bot = {seconds: found[seconds, BOT] for seconds in TIMES}
-    cpu = {seconds: bot[seconds].cpu_ms / found[seconds, POLLER].cpu_ms for seconds in TIMES}
+    cpu = {
+        (seconds, who): found[seconds, who].cpu_ms / found[seconds, POLLER].cpu_ms
+        for seconds, who in asked
+    }
     edits = max(bot[seconds].edits / (seconds / EDIT_EVERY) for seconds in (30, 300))
     return Report(
         title="What a job costs",
         about=(
             f"Jobs of one picture with {STEPS_PER_SECOND} steps a second and as many previews. "
             "CPU time is all that the process used from the first job's request to the last one's "
-            "picture in Discord, a share of its heartbeats and timers included. The poller shows "
-            "no progress in Discord; the bot does."
+            "picture in Discord, a share of its heartbeats and timers included. The poller takes "
+            "no commands, keeps no record and shows no progress in Discord; the bot does. Its way "
+            "to ComfyUI alone does as little as the poller."
         ),
         columns=("seconds", "", "jobs", "requests to ComfyUI", "edits in Discord", "CPU ms"),
         rows=[(f"{s}", who, TIMES[s], *each) for (s, who), each in found.items()],
         goals=[
             Goal("requests to ComfyUI for a job", max(each.requests for each in bot.values()), 3),
-            Goal("CPU of a job of 3 s, times the poller's", cpu[3], 1),
-            Goal("CPU of a job of 300 s, times the poller's", cpu[300], 0.25),
+            *(
+                Goal(
+                    f"CPU of a job of {seconds} s, {who}, times the poller's",
+                    cpu[seconds, who],
+                    at_most,
+                )
+                for who in (FOLLOWER, BOT)
+                for seconds, at_most in ((3, 1), (300, 0.25))
+            ),
             Goal(f"edits of a message in {EDIT_EVERY} s", edits, 1),
         ],
     )

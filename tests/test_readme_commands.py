@@ -72,7 +72,7 @@ class Place:
         process = await asyncio.create_subprocess_exec(
             "sh", "-c", line, cwd=self.folder, env=self.environment, start_new_session=True,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.STDOUT, preexec_fn=_hear_ctrl_c,
         )  # fmt: skip
         try:
             yield process
@@ -80,6 +80,11 @@ class Place:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+
+
+def _hear_ctrl_c() -> None:
+    """Also where these tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # How a line is tested
