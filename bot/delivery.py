@@ -1,4 +1,4 @@
-"""Results, failures and progress into channels. Every limit of Discord's lives here.
+"""Results, failures and progress into channels.
 
 A result is an edit of the placeholder, with the list of attachments spelled out: doing it twice
 leaves the same message. Only where there is no placeholder to edit a new message is posted,
@@ -9,14 +9,12 @@ import asyncio
 import base64
 import io
 import logging
-import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from pathlib import PurePosixPath
 
 import aiohttp
 import discord
@@ -24,25 +22,22 @@ from discord import ui
 
 from bot.answers import Answers, Files
 from bot.cards import failure_card, is_about, progress_card, result_card, waiting_card
-from bot.copies import smaller
 from bot.errors import StoreError
 from bot.jobs import Job, JobState
+from bot.pacing import FirstAlone
+from bot.pages import FILE_BYTES, attachments, gone, in_pages, named, too_large
 from bot.publisher import DeliveryDelayed, Undeliverable
 from bot.restraint import Restraint, is_refusal, refusal
 from bot.spool import SpooledFile
-from bot.texts import neutral, size
-from comfy.phrases import Phrase, say
+from bot.texts import neutral
+from comfy.phrases import say
 from comfy.progress import RunProgress
 
 log = logging.getLogger(__name__)
 
-FILES_PER_MESSAGE = 10  # https://docs.discord.com/developers/resources/message
-REQUEST_BYTES = 24 * 2**20  # a whole request may have 25 MiB, form fields included
-FILE_BYTES = 10 * 2**20  # one file, in a direct message or a server without boosts
 PROGRESS_EVERY = 3.0  # seconds between two edits of one message
 CHANNEL_EVERY = 2.0  # the same of all in a channel: half of what Discord takes, so results pass
 _EDIT_PATIENCE = 10.0  # for a progress edit under way, before the final one overtakes it
-_SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
 _SPARED = 3.0  # seconds
 _PREVIEW = "preview.jpg"
 _PREVIEW_EVERY = 5.0  # seconds; a new one flickers, and is 30 KB
@@ -111,6 +106,7 @@ class Delivery:
         self._live: dict[str, _Live] = {}
         self._channels: dict[int, _Channel] = {}
         self._quiet_until = float("-inf")
+        self._first_edit = FirstAlone()
 
     # Progress
 
@@ -219,19 +215,7 @@ class Delivery:
     # Ends
 
     async def pack(self, job: Job, files: Sequence[SpooledFile]) -> list[list[SpooledFile]]:
-        """By number and by bytes. What is too large for any message is a page's note later."""
-        limit = min(self.limit_of(job), REQUEST_BYTES)
-        files = [await _small_enough(job, each, limit) for each in files]
-        pages: list[list[SpooledFile]] = [[]]
-        room = REQUEST_BYTES
-        for file in files:
-            size = file.size if file.size <= limit else 0
-            if len(pages[-1]) == FILES_PER_MESSAGE or size > room:
-                pages.append([])
-                room = REQUEST_BYTES
-            room -= size
-            pages[-1].append(file)
-        return pages
+        return await in_pages(job, files, self.limit_of(job))
 
     async def post_result(
         self, job: Job, part: int, pages: Sequence[Sequence[SpooledFile]], lost: Sequence[str]
@@ -253,7 +237,7 @@ class Delivery:
                 return await publish(job, fitting, notes)
             except discord.HTTPException as error:
                 if error.code == _TOO_LARGE or error.status == 413:
-                    return await publish(job, [], [*notes, *(_too_large(each) for each in fitting)])
+                    return await publish(job, [], [*notes, *(too_large(each) for each in fitting)])
                 if error.status == 400:  # such as AutoMod, which reads the prompt too
                     return await publish(_without_words(job), fitting, notes)
                 raise
@@ -340,12 +324,13 @@ class Delivery:
             return
         assert job.message_id is not None
         message = self._channel(job).get_partial_message(job.message_id)
-        with self._restraint.asking(job.request.channel_id):
-            await message.edit(
-                view=layout,
-                attachments=discord.utils.MISSING if files is None else files(),
-                allowed_mentions=discord.AllowedMentions.none(),
-            )
+        async with self._first_edit.asking():
+            with self._restraint.asking(job.request.channel_id):
+                await message.edit(
+                    view=layout,
+                    attachments=discord.utils.MISSING if files is None else files(),
+                    allowed_mentions=discord.AllowedMentions.none(),
+                )
 
     async def _find(self, job: Job, part: int) -> discord.Message | None:
         since = discord.Object(discord.utils.time_snowflake(job.request.created_at))
@@ -369,63 +354,8 @@ class Delivery:
         return guild.filesize_limit if guild else FILE_BYTES
 
 
-async def _small_enough(job: Job, file: SpooledFile, limit: int) -> SpooledFile:
-    """Always the same copy of the same file, so that a repeated message is the same."""
-    if file.size <= limit:
-        return file
-    copy = await asyncio.to_thread(smaller, file.path, limit)
-    if copy is None:
-        return file
-    note = say(
-        "{file} ({size}) is too large here, so this is a smaller copy. `Original` gives the whole.",
-        file=neutral(file.name, 80),
-        size=size(file.size),
-    )
-    bytes_of_copy = (await asyncio.to_thread(copy.stat)).st_size
-    return SpooledFile(copy, f"{PurePosixPath(file.name).stem}.webp", bytes_of_copy, note)
-
-
-def named(
-    job: Job, files: Sequence[SpooledFile], limit: int, first: int
-) -> tuple[list[SpooledFile], list[str]]:
-    """What may be posted, under plain names, and a note for each of the rest.
-
-    Discord rewrites other letters in file names, and then `attachment://` finds nothing.
-    """
-    fitting: list[SpooledFile] = []
-    notes: list[str] = []
-    for number, file in enumerate(files, first):
-        if file.size > min(limit, REQUEST_BYTES):
-            notes.append(_too_large(file))
-        else:
-            fitting.append(replace(file, name=plain_name(job, number, file.name)))
-    return fitting, notes
-
-
-def plain_name(job: Job, number: int, name: str) -> str:
-    """Of what a server calls its file only the ending stays, if it is one."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return f"{job.short_id}-{number}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-
-
-def gone(name: str) -> Phrase:
-    return say("{file} is no longer on the server.", file=neutral(name, 80))
-
-
 def _without_words(job: Job) -> Job:
     return replace(job, texts=(), request=replace(job.request, text=""))
-
-
-def _too_large(file: SpooledFile) -> Phrase:
-    return say(
-        "{file} ({size}) is too large to be posted here. `Original` gives it in pieces.",
-        file=neutral(file.name, 80),
-        size=size(file.size),
-    )
-
-
-def attachments(files: Sequence[SpooledFile]) -> list[discord.File]:
-    return [discord.File(each.path, filename=each.name) for each in files]
 
 
 def _nonce(job: Job, part: int) -> str:

@@ -16,18 +16,11 @@ import discord
 
 from bot.answers import FOLLOWUPS, is_stranger
 from bot.cards import result_card, warnings_in
-from bot.delivery import (
-    FILES_PER_MESSAGE,
-    REQUEST_BYTES,
-    Delivery,
-    attachments,
-    gone,
-    named,
-    plain_name,
-)
+from bot.delivery import Delivery
 from bot.errors import UserError
 from bot.jobs import Job
 from bot.languages import language_of
+from bot.pages import FILES_PER_MESSAGE, REQUEST_BYTES, attachments, gone, named, plain_name
 from bot.servers import Servers
 from bot.spool import Spool, SpooledFile
 from comfy.phrases import say

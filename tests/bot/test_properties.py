@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bot.cards import collect_card, failure_card, progress_card, result_card, waiting_card
 from bot.config import Limits
-from bot.delivery import named
 from bot.errors import UserError, explain, explain_failure
 from bot.jobs import JobState, Request
+from bot.pages import named
 from bot.requests import Author, build
 from bot.spool import SpooledFile
 from bot.wishes import Wish
