@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _BUTTON_AT = timedelta(minutes=13)  # of the fifteen that a token lives
 _LOOK_EVERY = 20.0  # seconds
+_AGAIN = (0.5, 2.0)  # seconds until an answer that may not have arrived is given once more
 _KEPT = timedelta(days=1)  # how long a result waits for its click
 # Of one interaction, where the bot is no member: docs.discord.com, Receiving and Responding
 FOLLOWUPS = 5
@@ -60,6 +61,18 @@ async def defer(interaction: discord.Interaction, *, private: bool) -> None:
         # discord.py tried again and must know of the first time; there is no public way
         thinks = discord.InteractionResponseType.deferred_channel_message
         interaction.response._response_type = thinks
+
+
+async def answer_late(interaction: discord.Interaction, view: ui.LayoutView) -> int:
+    """The answer that was waited for; the id of its message. Given again if nobody knows whether it
+    arrived, as twice leaves the same."""
+    for delay in _AGAIN:
+        try:
+            return (await interaction.edit_original_response(view=view)).id
+        except (aiohttp.ClientError, OSError) as error:
+            log.info("an answer is given again: %s", error)
+        await asyncio.sleep(delay)
+    return (await interaction.edit_original_response(view=view)).id
 
 
 class _Way(NamedTuple):
@@ -95,7 +108,8 @@ class Answers:
 
     @asynccontextmanager
     async def promising(self, interaction: discord.Interaction) -> AsyncIterator[None]:
-        """Around what takes longer than Discord waits for: a crash in it is told afterwards."""
+        """Around what takes longer than Discord waits for: a crash in it is told afterwards, and so
+        is what `doubt` was called for."""
         key = str(interaction.id)
         self._promised.add(key)
         token = Token(interaction.token, None, self._now(), str(interaction.locale))
@@ -103,12 +117,17 @@ class Answers:
             await self._store.keep_token(key, token)
             yield
         finally:
-            self._promised.discard(key)
-            with suppress(StoreError):  # the bot is being closed: the next one tells it
-                await self._store.drop_token(key)
+            if key in self._promised:
+                self._promised.discard(key)
+                with suppress(StoreError):  # the bot is being closed: the next one tells it
+                    await self._store.drop_token(key)
+
+    def doubt(self, interaction: discord.Interaction) -> None:
+        """What was promised may not have arrived."""
+        self._promised.discard(str(interaction.id))
 
     async def excuse_all(self) -> None:
-        """What an earlier process began to answer, and did not."""
+        """What an earlier process began to answer, and did not, or nobody knows."""
         for key, token in (await self._store.promises()).items():
             if key in self._promised:
                 continue

@@ -54,8 +54,7 @@ class Sqlite:
 
         def work() -> _Answer:
             with self.engine.connect() as connection:
-                raw: Any = connection.connection.driver_connection
-                raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                connection.execution_options(durable=durable)
                 with connection.begin():
                     return act(connection)
 
@@ -124,6 +123,8 @@ def _configure(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
+    durable = connection.get_execution_options().get("durable", True)
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN")
 
 

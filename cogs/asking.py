@@ -13,7 +13,7 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.answers import FOLLOWUPS, UNKNOWN, defer, is_stranger
+from bot.answers import FOLLOWUPS, UNKNOWN, answer_late, defer, is_stranger
 from bot.app import Comfycord, answered
 from bot.cards import fitting, layout
 from bot.delivery import missing_permissions
@@ -84,7 +84,7 @@ async def _ask_whether(
     await bot.store.keep_draft(draft_id, user_id, replace(wish, workflow=workflow.name))
     card = _question(interaction, draft_id, wishes)
     if interaction.response.is_done():
-        await interaction.edit_original_response(view=card)
+        await answer_late(interaction, card)
     else:
         await interaction.response.send_message(view=card, ephemeral=True)
 
@@ -226,6 +226,7 @@ async def submit(interaction: Interaction, request: Request) -> None:
     except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
         # Whether the answer is there decides; the runner looks for it.
         log.warning("the answer to job %s is unclear: %s", short(request.id), error)
+        bot.answers.doubt(interaction)
     else:
         if message_id is not None:
             if request.by_token:
@@ -240,7 +241,7 @@ async def _answer(interaction: Interaction, card: ui.LayoutView, request: Reques
         sent = await interaction.followup.send(view=card, ephemeral=private, wait=True)
         return sent.id
     if interaction.response.is_done():
-        return (await interaction.edit_original_response(view=card)).id
+        return await answer_late(interaction, card)
     shown = await interaction.response.send_message(view=card, ephemeral=private)
     return shown.message_id
 

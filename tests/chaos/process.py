@@ -49,7 +49,7 @@ HASTE: Mapping[ModuleType, Mapping[str, object]] = {
     spool: {"_PATIENCE": (0.05, 0.4)},
     delivery: {"PROGRESS_EVERY": 0.1, "CHANNEL_EVERY": 0.05, "_EDIT_PATIENCE": 2.0},
     line: {"_EVERY": 0.5},
-    answers: {"_LOOK_EVERY": 0.2, "_SETTLING": timedelta(seconds=1)},
+    answers: {"_LOOK_EVERY": 0.2, "_AGAIN": (0.1, 0.2), "_SETTLING": timedelta(seconds=1)},
     crew: {"_LEASE": 3.0, "_EVERY": 0.4, "_SAFE": 2.0},
     postgres: {"_LOOK_EVERY": 1.0, "_AGAIN": 0.1},
     client: {

@@ -165,6 +165,39 @@ async def test_a_file_that_discord_does_not_give_is_asked_for_again(
     assert not await world.bot.store.recent(world.alice.id, 1)
 
 
+ANSWERS = ("PATCH", "/webhooks/*/messages/@original")
+
+
+async def test_an_answer_after_a_file_that_does_not_arrive_is_given_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.answers._AGAIN", (0.0, 0.0))
+    world.discord.faults.append(Fault(*ANSWERS, reset=True, times=2))
+    await world.start()
+
+    interaction = await repainted(world)
+
+    await world.posted(interaction)
+    assert len(world.comfyui.executed) == 1
+
+
+async def test_who_was_to_wait_and_got_no_answer_is_told_afterwards(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.answers._AGAIN", (0.0, 0.0))
+    monkeypatch.setattr("bot.answers._LOOK_EVERY", 0.05)
+    for name in ("_IDLE", "_UNANSWERED"):
+        monkeypatch.setattr(f"bot.runner.{name}", 0.05)
+    world.discord.faults.append(Fault(*ANSWERS, reset=True, times=3))
+    await world.start()
+
+    interaction = await repainted(world)
+
+    await world.told(interaction, "Ask again.")
+    assert not await world.bot.store.recent(world.alice.id, 1)
+    assert world.comfyui.executed == []
+
+
 async def test_a_workflow_whose_file_no_server_has_needs_one(world: World) -> None:
     graph = json.loads((world.folder / "workflows/img2img.json").read_text())
     graph["2"]["inputs"]["image"] = "nobody has this.png"
