@@ -6,6 +6,7 @@ no message that shows the progress.
 """
 
 import asyncio
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -43,6 +44,7 @@ async def run(session: aiohttp.ClientSession, job: Job) -> None:
         copy = await Copying(server.client, output, path, keep_metadata=False).done()
         form.add_field(f"files[{number}]", copy.path.open("rb"), filename=copy.name)
     await job.posted(session, form)
+    await asyncio.to_thread(shutil.rmtree, folder / prompt_id)
 
 
 if __name__ == "__main__":

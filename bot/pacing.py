@@ -1,14 +1,16 @@
-"""What discord.py does not know: the limit of all requests, and a route's at its beginning."""
+"""What discord.py does not know: the limit of all requests, and before the first answer any."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import SimpleNamespace
 
 import aiohttp
+import discord
 
 _EVERY = 1 / 47  # seconds; Discord takes 50 a second, and counts at its end of the line
 _AT_ONCE = 3
+_PATIENCE = 5.0  # seconds
 # Neither counts: https://docs.discord.com/developers/topics/rate-limits
 _FREE = ("/interactions/", "/webhooks/")
 
@@ -33,11 +35,12 @@ class Pacing:
         clock = asyncio.get_running_loop().time
         async with self._turn:  # one after the other: a loop that stood still lets out no crowd
             await asyncio.sleep(self._next - clock())
-            self._next = max(self._next, clock() - _AT_ONCE * _EVERY) + _EVERY
+            self._next = max(self._next, clock() - (_AT_ONCE - 1) * _EVERY) + _EVERY
 
 
 class FirstAlone:
-    """The first request of its kind goes alone, and the others when it was answered.
+    """The first request of its kind goes alone, and the others when it was answered, or after a
+    while.
 
     discord.py learns from its answer which requests share a limit. Those that began before count
     for themselves, and are refused.
@@ -49,9 +52,26 @@ class FirstAlone:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        async with self._turn:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError:
+            self._learned = True  # some that are refused are better than none that are sent
+        else:
             if not self._learned:
-                yield
-                self._learned = True
+                with self._learning():
+                    yield
                 return
+            self._turn.release()
         yield
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        try:
+            yield
+            self._learned = True
+        except discord.HTTPException as error:
+            self._learned = error.status != 429 and error.status < 500
+            raise
+        finally:
+            self._turn.release()

@@ -165,7 +165,7 @@ class Copying(NamedTuple):
 
     def _write(self, buffer: bytearray, size: int) -> None:
         """*size*: of all until here."""
-        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)  # what is private stays so
         with self.path.open("wb" if size == len(buffer) else "ab") as file:
             file.write(buffer)
 

@@ -18,7 +18,7 @@ from bot.turns import OPEN_STATES, Turns
 from bot.wishes import Wish
 
 _FINAL_STATES = [state for state in JobState if state.final]
-_TOLD_AGAIN = (JobState.QUEUED, JobState.RUNNING, JobState.EXECUTED)  # by the server
+_TOLD_AGAIN = (JobState.RUNNING, JobState.EXECUTED)  # by the server, or its files
 _RUNS = 2000  # of the latest ends, from which is learned how long jobs take
 
 

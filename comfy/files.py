@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
@@ -21,7 +21,9 @@ async def ended(
     try:
         return await asyncio.shield(acting)
     except asyncio.CancelledError:
-        await asyncio.wait([acting])
+        while not acting.done():
+            with suppress(asyncio.CancelledError):  # who is cancelled again waits too
+                await asyncio.wait([acting])
         acting.exception()  # nobody is told any more
         raise
 

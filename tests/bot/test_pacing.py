@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import aiohttp
+import discord
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -80,19 +81,58 @@ async def test_nobody_begins_before_the_first_was_answered_and_then_everybody() 
     await asyncio.gather(*more)
 
 
-async def test_after_a_first_one_that_failed_the_next_is_the_first() -> None:
-    first, asking = FirstAlone(), list[int]()
+@pytest.mark.parametrize("status", [None, 429, 502])
+async def test_after_a_first_one_that_taught_nothing_the_next_is_the_first(
+    status: int | None,
+) -> None:
+    told = await in_order(OSError() if status is None else refused(status))
+
+    assert told == ["0 asks", "0 ends", "1 asks", "1 ends", "2 asks", "2 ends"]
+
+
+async def test_a_refusal_teaches_too() -> None:
+    told = await in_order(refused(403))
+
+    assert told == ["0 asks", "0 ends", "1 asks", "2 asks", "1 ends", "2 ends"]
+
+
+async def in_order(error: Exception) -> list[str]:
+    """What three do at once, of which the first one fails."""
+    first, told = FirstAlone(), list[str]()
 
     async def ask(number: int) -> None:
         async with first.asking():
-            asking.append(number)
-            await asyncio.sleep(0)
+            told.append(f"{number} asks")
+            for _ in range(3):
+                await asyncio.sleep(0)
+            told.append(f"{number} ends")
             if number == 0:
-                raise OSError
+                raise error
 
-    tasks = [asyncio.create_task(ask(number)) for number in range(3)]
+    await asyncio.gather(*(ask(number) for number in range(3)), return_exceptions=True)
+    return told
+
+
+def refused(status: int) -> discord.HTTPException:
+    response = SimpleNamespace(status=status, reason="")
+    return discord.HTTPException(response, None)  # type: ignore[arg-type]
+
+
+async def test_nobody_waits_for_ever_for_a_first_one_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bot.pacing._PATIENCE", 0.05)
+    first, never = FirstAlone(), asyncio.Event()
+
+    async def hang() -> None:
+        async with first.asking():
+            await never.wait()
+
+    hanging = asyncio.create_task(hang())
     await asyncio.sleep(0)
-    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(2):
+        async with asyncio.timeout(20), first.asking():
+            pass
 
-    assert isinstance(results[0], OSError)
-    assert asking == [0, 1, 2]
+    assert not hanging.done()
+    hanging.cancel()

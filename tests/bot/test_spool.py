@@ -18,7 +18,7 @@ from comfy.models import OutputFile
 from tests.bot.builders import a_job, a_request
 from tests.comfy.pictures import picture, png
 
-LARGE = bytes(range(256)) * 4096  # more than one chunk
+LARGE = bytes(range(256)) * 10_000  # two chunks and a half
 TOLD = png(prompt="a secret")
 
 
@@ -46,6 +46,8 @@ class Outputs:
                 raise web.HTTPServiceUnavailable
             case "login.png", _:
                 return web.Response(text="<html>Log in</html>", content_type="text/html")
+            case "page.png", _:
+                return web.Response(body=b" <HTML>Log in", content_type="application/octet-stream")
             case "gone.png", _:
                 raise web.HTTPNotFound
         return web.Response(body=b"at last")
@@ -53,7 +55,7 @@ class Outputs:
     async def cut(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(LARGE))})
         await response.prepare(request)
-        await response.write(LARGE[:1000])
+        await response.write(LARGE[: len(LARGE) * 3 // 5])  # of which a chunk is on the disk
         assert request.transport
         request.transport.abort()
         return response
@@ -122,8 +124,8 @@ async def test_no_file_needs_no_server(spool: Spool) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tries"),
-    [("gone.png", 1), ("empty.png", 3), ("login.png", 3)],
-    ids=["gone", "empty", "a page"],
+    [("gone.png", 1), ("empty.png", 3), ("login.png", 3), ("page.png", 3)],
+    ids=["gone", "empty", "a page", "a page in disguise"],
 )
 async def test_what_is_answered_wrongly_is_lost_and_the_others_come(
     client: ComfyClient, outputs: Outputs, spool: Spool, tmp_path: Path, name: str, tries: int

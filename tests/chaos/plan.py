@@ -45,6 +45,7 @@ COSTLY = frozenset(
         "interrupted by a stranger",
         "queue cleared by a stranger",
         "history cleared",
+        "half-open",  # a prompt that it held back may arrive when it was sent anew
     }
 )
 
