@@ -20,18 +20,22 @@ class Run(NamedTuple):
 
 
 class Estimates:
+    """What is learned replaces what was known as a whole: requests are judged in other threads."""
+
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         self.replace(runs)
 
     def replace(self, runs: Iterable[Run]) -> None:
         """The oldest first."""
-        self._runs: dict[str, deque[Run]] = defaultdict(lambda: deque(maxlen=_KEPT))
-        self._paces: dict[str, float] | None = None
+        latest: dict[str, deque[Run]] = defaultdict(lambda: deque(maxlen=_KEPT))
         for each in runs:
-            self.learn(each)
+            latest[each.workflow].append(each)
+        self._runs = {name: tuple(each) for name, each in latest.items()}
+        self._paces: dict[str, float] | None = None
 
     def learn(self, run: Run) -> None:
-        self._runs[run.workflow].append(run)
+        runs = (*self._runs.get(run.workflow, ()), run)
+        self._runs = self._runs | {run.workflow: runs[-_KEPT:]}
         self._paces = None
 
     def seconds(self, workflow: str, work: float) -> float | None:
