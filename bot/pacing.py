@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import aiohttp
 import discord
 
-_EVERY = 1 / 47  # seconds; Discord takes 50 a second, and counts at its end of the line
-_AT_ONCE = 3
+_EVERY = 1 / 45  # seconds; Discord takes 50 a second, and counts at its end of the line
+_AT_ONCE = 5
 _PATIENCE = 5.0  # seconds
 # Neither counts: https://docs.discord.com/developers/topics/rate-limits
 _FREE = ("/interactions/", "/webhooks/")
