@@ -52,18 +52,23 @@ class FirstAlone:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
+        if self._learned or not await self._is_first():
+            yield
+            return
+        with self._learning():
+            yield
+
+    async def _is_first(self) -> bool:
+        """The turn is taken then."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._turn.acquire()
         except TimeoutError:
             self._learned = True  # some that are refused are better than none that are sent
-        else:
-            if not self._learned:
-                with self._learning():
-                    yield
-                return
+            return False
+        if self._learned:
             self._turn.release()
-        yield
+        return not self._learned
 
     @contextmanager
     def _learning(self) -> Iterator[None]:
@@ -71,7 +76,8 @@ class FirstAlone:
             yield
             self._learned = True
         except discord.HTTPException as error:
-            self._learned = error.status != 429 and error.status < 500
+            if error.status != 429 and error.status < 500:
+                self._learned = True
             raise
         finally:
             self._turn.release()
